@@ -1,0 +1,21 @@
+"""The one linear combination of checkpoints: float64 sums in the soup's order, one rounding, constant memory.
+
+The only room that knows what the bytes of a floating tensor mean. It sees checkpoints as `specs` and `read_into`.
+"""
+
+from __future__ import annotations
+
+from stockpot.kernel.buffers import CHUNK_ELEMENTS, Chunk
+from stockpot.kernel.combine import blend
+from stockpot.kernel.compatibility import blended_specs, check_compatible, parse_dtype
+from stockpot.kernel.running import RunningBlend
+
+__all__ = [
+    "CHUNK_ELEMENTS",
+    "Chunk",
+    "RunningBlend",
+    "blend",
+    "blended_specs",
+    "check_compatible",
+    "parse_dtype",
+]

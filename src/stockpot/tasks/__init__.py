@@ -1,0 +1,99 @@
+"""Tasks: a model family, data and a metric. They make the Evaluate that recipes call."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from stockpot.config import TaskConfig, load_task_config, task_config
+from stockpot.errors import ConfigError
+from stockpot.tasks.callables import load_callable
+from stockpot.tasks.locations import model_folder
+from stockpot.types import Incumbent, Ingredient, Predictions, Score, Soup
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from stockpot.tasks.text import TextClassification
+
+__all__ = ["FAMILIES", "Task", "load_callable", "load_task", "model_folder"]
+
+
+class Task(Protocol):
+    """What the commands need of a model family; `tests/tasks` holds the suite that every family passes."""
+
+    @property
+    def metric(self) -> str:
+        """Name of the metric."""
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """Names of the splits that are scored: held_out, test, shift:NAME."""
+
+    def evaluate(self, soup: Soup, *, against: Incumbent | None = None) -> Score:
+        """The held-out score of a soup."""
+
+    def score(self, predictions: Predictions) -> Score:
+        """The task's metric of some predictions."""
+
+    def predict(self, soup: Soup, split: str, *, against: Incumbent | None = None) -> Predictions:
+        """Logits and labels of a soup on a split."""
+
+    def identity(self, split: str) -> str:
+        """What the logits of a split depend on beside the weights."""
+
+    def item_ids(self, split: str) -> tuple[str, ...]:
+        """Which item each example is about."""
+
+
+def _text_classification(*args: Any, **kwargs: Any) -> TextClassification:
+    from stockpot.tasks.text import TextClassification
+
+    return TextClassification(*args, **kwargs)
+
+
+#: Family name -> what makes its Task.
+FAMILIES: Mapping[str, Callable[..., Any]] = {"text-classification": _text_classification}
+
+
+def load_task(
+    source: str | Path | Mapping[str, Any] | TaskConfig,
+    model: str | Path | Ingredient | None = None,
+    *,
+    folder: Path | None = None,
+    n_threads: int | None = None,
+) -> TextClassification:
+    """Makes a task from a task.yaml, a mapping of the same shape, or a checked configuration.
+
+    Args:
+        source: the task; relative paths in it start from the file's folder (else from `folder`).
+        model: the ingredient or folder whose config.json and tokenizer are used when the task names none.
+        folder: where relative paths start when `source` is no file; default: the working directory.
+        n_threads: batches in flight on a CPU; default: the cores.
+
+    Returns:
+        A Task; its `evaluate` is what recipes take.
+
+    Raises:
+        ConfigError: the configuration is wrong, or no model is named.
+        DataError: the data are not what the task says.
+        MissingExtraError: transformers is not installed.
+    """
+    if isinstance(source, TaskConfig):
+        config, start = source, folder or Path()
+    elif isinstance(source, Mapping):
+        config, start = task_config(source), folder or Path()
+    else:
+        config, start = load_task_config(Path(source)), Path(source).parent
+    if config.model is not None:
+        place = model_folder(config.model, relative_to=start)
+    elif model is not None:
+        place = model_folder(str(model.source if isinstance(model, Ingredient) else model))
+    else:
+        raise ConfigError(
+            "the task names no model and no ingredient gives one",
+            fix="add `model: FOLDER` to the task, or pass `model=`",
+        )
+    task: TextClassification = FAMILIES[config.family](config, folder=start, model_folder=place, n_threads=n_threads)
+    return task

@@ -1,0 +1,10 @@
+"""Soup -> tensors, resident module or directory: the one place where checkpoints and kernel meet."""
+
+from __future__ import annotations
+
+from stockpot.assembly.opened import opened
+from stockpot.assembly.resident import ResidentSoup, assign_to
+from stockpot.assembly.tensors import materialize
+from stockpot.assembly.written import OutputOptions, with_digests, write
+
+__all__ = ["OutputOptions", "ResidentSoup", "assign_to", "materialize", "opened", "with_digests", "write"]

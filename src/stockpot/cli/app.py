@@ -1,0 +1,78 @@
+"""The application and its exit codes: 0 done, 2 a mistake the user can mend, 130 interrupted."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+from typing import Annotated, NoReturn
+
+import click
+import typer
+
+from stockpot._version import __version__
+from stockpot.cli import compare, mix, run, soup, sweep
+from stockpot.cli.console import print_error
+from stockpot.errors import StockpotError
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="stockpot",
+    help="One better model from many fine-tuned ones: model soups with honest comparison.",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for command in (mix.mix, soup.soup, compare.compare, run.run, sweep.sweep):
+    app.command()(command)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"stockpot {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
+) -> None:
+    pass
+
+
+def main() -> NoReturn:
+    """Runs the command line; every way out ends in an exit code."""
+    sys.exit(_exit_code(sys.argv[1:]))
+
+
+def _exit_code(arguments: list[str]) -> int:
+    debug = "--debug" in arguments
+    try:
+        # --debug is taken wherever it stands: after a failure one appends it to the line.
+        result = app([a for a in arguments if a != "--debug"], standalone_mode=False)
+    except (KeyboardInterrupt, click.exceptions.Abort):
+        print_error("interrupted", fix="run the same command again: it continues where it was")
+        return 130
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except StockpotError as error:
+        if debug:
+            raise
+        print_error(error.message, problems=error.problems, fix=error.fix)
+        return error.exit_code
+    except BrokenPipeError:  # `stockpot ... | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except OSError as error:
+        if debug or error.errno not in {errno.ENOSPC, errno.EDQUOT}:
+            raise
+        print_error(f"no space left: {error}", fix="free some space and run the same command again")
+        return 2
+    return result if isinstance(result, int) else 0

@@ -1,0 +1,61 @@
+"""Coefficients as typed on the command line."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+
+from stockpot.errors import BlendError
+from stockpot.recipes import uniform
+from stockpot.types import Coefficients, Ingredient, Soup
+
+__all__ = ["mixing_notes", "parse_coefficients", "soup_of"]
+
+
+def soup_of(ingredients: Sequence[Ingredient], coefficients: str | None) -> Soup:
+    """The uniform soup, or one with the coefficients given."""
+    if coefficients is None:
+        return uniform(ingredients)
+    return Soup(tuple(ingredients), Coefficients.of(parse_coefficients(coefficients, len(ingredients))), "weighted")
+
+
+def parse_coefficients(text: str, k: int) -> list[float]:
+    """Comma-separated finite numbers, one per source.
+
+    Raises:
+        BlendError: not numbers, or not k of them.
+
+    Example:
+        >>> parse_coefficients("0.5, 0.3,0.2", 3)
+        [0.5, 0.3, 0.2]
+    """
+    values, problems = [], []
+    for part in text.split(","):
+        try:
+            value = float(part)
+        except ValueError:
+            value = math.nan
+        if not math.isfinite(value):
+            problems.append(f"{part.strip()!r} is not a finite number")
+        values.append(value)
+    if len(values) != k:
+        problems.append(f"{len(values)} coefficients for {k} sources")
+    if problems:
+        raise BlendError(
+            f"--coefficients {text!r}", problems=problems, fix=f"give {k} numbers separated by commas, in order"
+        )
+    return values
+
+
+def mixing_notes(soup: Soup) -> list[str]:
+    """What is allowed but worth saying: one ingredient, the same one twice, a sum that is not 1."""
+    notes = []
+    if len(soup.ingredients) == 1:
+        notes.append("one ingredient only: the result is a copy of it")
+    counts = Counter(ingredient.source for ingredient in soup.ingredients)
+    notes += [f"{source} is given {n} times and counts {n} times" for source, n in counts.items() if n > 1]
+    total = math.fsum(soup.coefficients)
+    if abs(total - 1) > 1e-6:
+        notes.append(f"the coefficients sum to {total:g}, not 1")
+    return notes

@@ -1,0 +1,46 @@
+"""`stockpot compare`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from stockpot.cli.options import Evaluate, Fresh, Initialisation, Key, OptionalOut, Sources, Task
+
+__all__ = ["compare"]
+
+
+def compare(
+    sources: Sources,
+    task: Task = None,
+    evaluate: Evaluate = None,
+    recipe: Annotated[
+        list[str] | None, typer.Option(help="Only this recipe; repeatable. Default: all.", show_default=False)
+    ] = None,
+    initialisation: Initialisation = None,
+    out: OptionalOut = None,
+    key: Key = None,
+    fresh: Fresh = False,
+) -> None:
+    """Put every method side by side for existing checkpoints.
+
+    Example: `stockpot compare 'runs/*' --task task.yaml -o comparison`
+    """
+    from stockpot.checkpoints import ingredients
+    from stockpot.cli.coefficients import mixing_notes
+    from stockpot.cli.console import print_notes, print_results, progress_lines
+    from stockpot.config import RECIPE_NAMES
+    from stockpot.experiment import compare as compare_checkpoints
+    from stockpot.recipes import uniform
+
+    members = ingredients(*sources, key=key)
+    print_notes(mixing_notes(uniform(members)))
+    with progress_lines() as report:
+        results = compare_checkpoints(
+            members, task=task, evaluate=evaluate, initialisation=initialisation,
+            recipes=tuple(recipe) if recipe else RECIPE_NAMES, out=out, fresh=fresh, on_progress=report,
+        )  # fmt: skip
+    print_results(results)
+    if out is None:
+        print_notes(["nothing was kept; give -o FOLDER to keep predictions and results.json"])

@@ -1,0 +1,37 @@
+"""`stockpot run`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from stockpot.cli.options import Fresh, OptionalOut, Workers
+
+__all__ = ["run"]
+
+
+def run(
+    experiment: Annotated[Path, typer.Argument(help="experiment.yaml: initialisation, task, sweep, recipes.")],
+    out: OptionalOut = None,
+    workers: Workers = None,
+    fresh: Fresh = False,
+) -> None:
+    """Do it all: fine-tune, cook every recipe, compare, write soups and table.
+
+    Killed and started again it continues; finished, it prints its table.
+
+    Example: `stockpot run experiments/debian-sections/quickstart.yaml -o out/debian-sections`
+    """
+    from stockpot.cli.console import print_line, print_results, progress_lines
+    from stockpot.config import load_experiment_config
+    from stockpot.experiment import default_output
+    from stockpot.experiment import run as run_experiment
+
+    config = load_experiment_config(experiment)
+    folder = out or default_output(config)
+    with progress_lines() as report:
+        results = run_experiment(config, folder, fresh=fresh, n_workers=workers, on_progress=report)
+    print_results(results)
+    print_line(f"table: {folder / 'results.md'}   models: {folder / 'best'}, {folder / 'uniform'}, {folder / 'greedy'}")

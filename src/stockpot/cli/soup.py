@@ -1,0 +1,44 @@
+"""`stockpot soup`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from stockpot.cli.options import Evaluate, Fresh, Initialisation, Key, Sources, Task
+
+__all__ = ["soup"]
+
+
+def soup(
+    sources: Sources,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Becomes the model folder; continued if it is there.")],
+    task: Task = None,
+    evaluate: Evaluate = None,
+    recipe: Annotated[str, typer.Option(help="best, uniform, greedy, greedy_given or greedy_random.")] = "greedy",
+    initialisation: Initialisation = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of a random order.")] = 0,
+    key: Key = None,
+    fresh: Fresh = False,
+) -> None:
+    """Make the best soup of checkpoints by a held-out set.
+
+    Example: `stockpot soup 'runs/*' --task task.yaml --recipe greedy -o soup`
+    """
+    from stockpot.checkpoints import ingredients
+    from stockpot.cli.coefficients import mixing_notes
+    from stockpot.cli.console import print_line, print_notes, progress_lines
+    from stockpot.experiment import cook
+    from stockpot.recipes import uniform
+
+    members = ingredients(*sources, key=key)
+    print_notes(mixing_notes(uniform(members)))
+    with progress_lines() as report:
+        made = cook(
+            members, out, recipe=recipe, task=task, evaluate=evaluate, initialisation=initialisation, seed=seed,
+            fresh=fresh, on_progress=report,
+        )  # fmt: skip
+    names = ", ".join(ingredient.name for ingredient in made.ingredients)
+    print_line(f"{recipe} soup of {len(made.ingredients)} of {len(members)} in {out}: {names}")

@@ -1,0 +1,66 @@
+"""Strict settings: task.yaml, experiment.yaml, search spaces. YAML or Python mappings in, frozen models out."""
+
+from __future__ import annotations
+
+from stockpot.config.experiment import RECIPE_NAMES, AcceptanceConfig, ExperimentConfig, SweepConfig
+from stockpot.config.loading import (
+    canonical,
+    experiment_config,
+    load_experiment_config,
+    load_task_config,
+    resolve_file,
+    resolve_model,
+    task_config,
+)
+from stockpot.config.space import (
+    Choice,
+    Entry,
+    Fixed,
+    Integers,
+    LogUniform,
+    RunSettings,
+    Uniform,
+    ZeroOrUniform,
+    entry_as_written,
+)
+from stockpot.config.task import (
+    CORRUPTION_NAMES,
+    DRAWN_SPLITS,
+    METRIC_NAMES,
+    DataConfig,
+    EvaluationConfig,
+    ShiftConfig,
+    SplitConfig,
+    TaskConfig,
+)
+
+__all__ = [
+    "CORRUPTION_NAMES",
+    "DRAWN_SPLITS",
+    "METRIC_NAMES",
+    "RECIPE_NAMES",
+    "AcceptanceConfig",
+    "Choice",
+    "DataConfig",
+    "Entry",
+    "EvaluationConfig",
+    "ExperimentConfig",
+    "Fixed",
+    "Integers",
+    "LogUniform",
+    "RunSettings",
+    "ShiftConfig",
+    "SplitConfig",
+    "SweepConfig",
+    "TaskConfig",
+    "Uniform",
+    "ZeroOrUniform",
+    "canonical",
+    "entry_as_written",
+    "experiment_config",
+    "load_experiment_config",
+    "load_task_config",
+    "resolve_file",
+    "resolve_model",
+    "task_config",
+]

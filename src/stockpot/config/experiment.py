@@ -1,0 +1,107 @@
+"""The schema of experiment.yaml: task, initialisation, sweep, recipes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, PlainSerializer, PrivateAttr, Strict, field_validator
+
+from stockpot.config._problems import Settings, several, shown
+from stockpot.config.space import entry_as_written, parse_space
+from stockpot.config.task import TaskConfig
+
+__all__ = ["RECIPE_NAMES", "AcceptanceConfig", "ExperimentConfig", "SweepConfig"]
+
+RecipeName = Literal["uniform", "greedy", "greedy_random", "ensemble", "greedy_ensemble"]
+#: What an experiment compares besides the initialisation and the individuals, by default all.
+RECIPE_NAMES: tuple[RecipeName, ...] = ("uniform", "greedy", "greedy_random", "ensemble", "greedy_ensemble")
+
+
+def _space_as_written(space: dict[str, Any]) -> dict[str, Any]:
+    return {name: entry_as_written(entry) for name, entry in space.items()}
+
+
+class SweepConfig(Settings):
+    """Random search: `runs` fine-tunings, run i drawn from (seed, i) alone.
+
+    Args:
+        runs: number of ingredients to make, >= 1.
+        seed: of the draws, [0, 2**32).
+        space: setting -> Entry; see `parse_space` for how it is written.
+
+    Example:
+        >>> SweepConfig(runs=2, space={"learning_rate": {"log_uniform": [1e-5, 1e-3]}}).space
+        {'learning_rate': LogUniform(low=1e-05, high=0.001)}
+    """
+
+    runs: int = Field(ge=1)
+    seed: int = Field(default=0, ge=0, lt=2**32)
+    space: Annotated[dict[str, Any], BeforeValidator(parse_space), PlainSerializer(_space_as_written)] = Field(
+        default_factory=dict
+    )
+
+
+class AcceptanceConfig(Settings):
+    """When greedy keeps a candidate.
+
+    Args:
+        minimum_gain: in the metric's unit, >= 0.
+        strict: whether the score must rise (>) instead of not fall (>=, as in Recipe 1 of Wortsman et al. 2022).
+    """
+
+    minimum_gain: float = Field(default=0.0, ge=0)
+    strict: bool = False
+
+
+class ExperimentConfig(Settings):
+    """One experiment: from an initialisation to a table.
+
+    Args:
+        name: title of the results.
+        task: what is fine-tuned for and judged by; it needs a train split.
+        initialisation: folder, `package:NAME/sub/folder` or hub id of the pre-trained network.
+        sweep: the runs.
+        head: where the classifier head of all runs comes from: fitted once on the initialisation's features, one random
+            draw, or the checkpoint's own.
+        recipes: what to compare, without repetition.
+        random_orders: orders tried by greedy_random, >= 1.
+        random_orders_seed: of these orders, [0, 2**32).
+        acceptance: greedy's rule.
+    """
+
+    name: Annotated[str, Field(min_length=1)]
+    task: TaskConfig
+    initialisation: Annotated[str, Field(min_length=1)]
+    sweep: SweepConfig
+    head: Literal["linear-probe", "random", "own"] = "linear-probe"
+    recipes: Annotated[tuple[RecipeName, ...], Strict(False), Field(min_length=1)] = RECIPE_NAMES
+    random_orders: int = Field(default=3, ge=1)
+    random_orders_seed: int = Field(default=0, ge=0, lt=2**32)
+    acceptance: AcceptanceConfig = AcceptanceConfig()
+
+    _folder: Path = PrivateAttr(default=Path())
+
+    @property
+    def folder(self) -> Path:
+        """What a relative initialisation is relative to: the folder of the file, or the one given."""
+        return self._folder
+
+    @field_validator("task")
+    @classmethod
+    def _trainable(cls, task: TaskConfig) -> TaskConfig:
+        if task.data.train is None:
+            raise several([(("data", "train"), "is missing; an experiment fine-tunes, so it needs a train split")])
+        return task
+
+    @field_validator("recipes")
+    @classmethod
+    def _distinct(cls, recipes: tuple[RecipeName, ...]) -> tuple[RecipeName, ...]:
+        if len(set(recipes)) != len(recipes):
+            raise several([((), f"got {shown(list(recipes))}; allowed: each recipe once")])
+        return recipes
+
+    def model_post_init(self, context: Any, /) -> None:
+        """Remembers the folder, which is no setting."""
+        if isinstance(context, dict) and "folder" in context:
+            self._folder = context["folder"]

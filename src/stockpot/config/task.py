@@ -1,0 +1,218 @@
+"""The schema of task.yaml: model family, data, metric, evaluation settings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BeforeValidator, Field, PrivateAttr, Strict, field_validator, model_validator
+
+from stockpot.config._problems import Problem, Settings, several, shown
+
+__all__ = [
+    "CORRUPTION_NAMES",
+    "DRAWN_SPLITS",
+    "METRIC_NAMES",
+    "DataConfig",
+    "EvaluationConfig",
+    "ShiftConfig",
+    "SplitConfig",
+    "TaskConfig",
+]
+
+#: What `metric` may be; `stockpot.metrics` computes them.
+METRIC_NAMES = ("accuracy", "nll")
+#: What a shift's `corrupt` may be; `stockpot.tasks.corruptions` does them.
+CORRUPTION_NAMES = ("typos", "word_drop")
+#: The splits that may be drawn from one file, in the order in which they are drawn.
+DRAWN_SPLITS = ("train", "held_out", "test")
+
+
+def _as_list(value: object) -> object:
+    return (value,) if isinstance(value, str) else value
+
+
+def _label_names(value: object) -> object:
+    if not isinstance(value, list | tuple):
+        return value
+    return tuple(str(name) if isinstance(name, int) and not isinstance(name, bool) else name for name in value)
+
+
+_Name = Annotated[str, Field(min_length=1)]
+#: One or two column names; a plain string is one.
+_Columns = Annotated[tuple[_Name, ...], BeforeValidator(_as_list), Strict(False), Field(min_length=1, max_length=2)]
+_Labels = Annotated[tuple[_Name, ...], BeforeValidator(_label_names), Strict(False), Field(min_length=2)]
+
+
+class SplitConfig(Settings):
+    """Where one split comes from: a whole file, or rows drawn from it.
+
+    Args:
+        file: None takes the data's default file.
+        rows: number of rows to draw; None with fraction None takes the whole file in order.
+        fraction: share of the file's rows to draw, (0, 1].
+        text: column or columns, where they differ from the data's.
+        label: column, where it differs from the data's.
+    """
+
+    file: _Name | None = None
+    rows: int | None = Field(default=None, ge=1)
+    fraction: float | None = Field(default=None, gt=0, le=1)
+    text: _Columns | None = None
+    label: _Name | None = None
+
+    @model_validator(mode="after")
+    def _one_size(self) -> Self:
+        if self.rows is not None and self.fraction is not None:
+            raise several([((), f"got rows {self.rows} and fraction {self.fraction}; allowed: one of them")])
+        return self
+
+
+class ShiftConfig(Settings):
+    """A distribution-shifted test set: derived from the test split, or a file of its own.
+
+    Args:
+        of: "test" for a shift that perturbs test items, and shares their ids.
+        file: a file of its own instead.
+        first: take this many rows from the start; None takes all.
+        text: the column or columns to read instead.
+        label: only with a file.
+        corrupt: name of a corruption of the texts.
+        rate: share of characters or words it touches, (0, 1].
+    """
+
+    of: Literal["test"] | None = None
+    file: _Name | None = None
+    first: int | None = Field(default=None, ge=1)
+    text: _Columns | None = None
+    label: _Name | None = None
+    corrupt: Literal["typos", "word_drop"] | None = None
+    rate: float | None = Field(default=None, gt=0, le=1)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        problems = []
+        if (self.of is None) == (self.file is None):
+            problems.append(f"got of {self.of!r} and file {self.file!r}; allowed: exactly one of them")
+        if (self.corrupt is None) != (self.rate is None):
+            problems.append(f"got corrupt {self.corrupt!r} and rate {self.rate!r}; allowed: both or neither")
+        if self.of is not None and self.label is not None:
+            problems.append(f"got label {self.label!r}; a shift of test keeps test's labels, remove it")
+        if self.of is not None and self.text is None and self.corrupt is None:
+            problems.append("changes nothing about test; allowed: text, or corrupt and rate")
+        if problems:
+            raise several([((), problem) for problem in problems])
+        return self
+
+
+class DataConfig(Settings):
+    """Files, columns and splits.
+
+    Args:
+        file: default file of every split.
+        text: default text column or columns (one or two).
+        label: default label column.
+        seed: of drawing rows and of corruptions, [0, 2**32).
+        train: needed by sweeps only.
+        held_out: the only split recipes see.
+        test: measured once, afterwards; None where nothing is to be reported on it.
+        shifts: name -> shifted test set.
+        allow_overlap: whether training and evaluation splits may share texts.
+    """
+
+    text: _Columns
+    label: _Name
+    held_out: SplitConfig
+    file: _Name | None = None
+    seed: int = Field(default=0, ge=0, lt=2**32)
+    train: SplitConfig | None = None
+    test: SplitConfig | None = None
+    shifts: dict[_Name, ShiftConfig] = Field(default_factory=dict)
+    allow_overlap: bool = False
+
+    @property
+    def splits(self) -> dict[str, SplitConfig]:
+        """The splits given, in the order in which they are drawn.
+
+        Example:
+            >>> list(DataConfig(text=("t",), label="l", file="a.csv", held_out=SplitConfig(rows=2)).splits)
+            ['held_out']
+        """
+        found = {name: getattr(self, name) for name in DRAWN_SPLITS}
+        return {name: split for name, split in found.items() if split is not None}
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        problems: list[Problem] = []
+        if self.file is None:
+            problems += [
+                ((name,), "has no file; give `file` here or in `data`")
+                for name, split in self.splits.items()
+                if split.file is None
+            ]
+        if self.test is None:
+            problems += [
+                (("shifts", name, "of"), "got 'test', but there is no test split; add `test`")
+                for name, shift in self.shifts.items()
+                if shift.of is not None
+            ]
+        if problems:
+            raise several(problems)
+        return self
+
+
+class EvaluationConfig(Settings):
+    """How the network is run; part of the task's identity.
+
+    Args:
+        batch_size: rows of every batch, >= 1.
+        max_length: tokens of the longest bucket; longer texts are cut, >= 1.
+        precision: "auto" takes bf16 where it helps.
+        device: "auto" takes an accelerator where there is one.
+    """
+
+    batch_size: int = Field(default=64, ge=1)
+    max_length: int = Field(default=128, ge=1)
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+
+
+class TaskConfig(Settings):
+    """What a soup is judged by.
+
+    Args:
+        family: kind of model.
+        data: files, columns, splits.
+        model: folder, `package:NAME/sub/folder` or hub id of configuration and tokenizer; None takes the first
+            ingredient's.
+        labels: order of the label names (at least 2); None takes the model's, else the sorted labels of the data.
+        metric: one of `METRIC_NAMES`.
+        evaluation: how the network is run.
+    """
+
+    family: Literal["text-classification"]
+    data: DataConfig
+    model: _Name | None = None
+    labels: _Labels | None = None
+    metric: Literal["accuracy", "nll"] = "accuracy"
+    evaluation: EvaluationConfig = EvaluationConfig()
+
+    _folder: Path = PrivateAttr(default=Path())
+
+    @property
+    def folder(self) -> Path:
+        """What relative paths are relative to: the folder of the file, or the one given."""
+        return self._folder
+
+    @field_validator("labels")
+    @classmethod
+    def _distinct(cls, labels: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        twice = sorted({name for name in labels or () if (labels or ()).count(name) > 1})
+        if twice:
+            raise several([((), f"got {shown(twice)} more than once; allowed: distinct names")])
+        return labels
+
+    def model_post_init(self, context: Any, /) -> None:
+        """Remembers the folder, which is no setting: the same task in another folder is the same task."""
+        if isinstance(context, dict) and "folder" in context:
+            self._folder = context["folder"]

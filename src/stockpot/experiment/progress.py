@@ -1,0 +1,45 @@
+"""What a long command tells whoever watches it: plain values; the command line turns them into lines and bars."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+__all__ = ["OnProgress", "Progress", "Stopwatch"]
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """One thing that happened.
+
+    Args:
+        stage: "head", "sweep", "select", "measure" or "write".
+        line: what happened, one line.
+        done, total: how far the stage is; total 0 where nothing is counted.
+    """
+
+    stage: str
+    line: str
+    done: int = 0
+    total: int = 0
+
+
+OnProgress = Callable[[Progress], None]
+
+
+@dataclass(slots=True)
+class Stopwatch:
+    """Seconds by stage, for timings.json."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Adds the time of a block to a stage."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start

@@ -1,0 +1,230 @@
+"""`run` and `sweep`: from a pre-trained network and data to soups and a table, resumable at any point."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from stockpot.assembly import with_digests
+from stockpot.checkpoints import digest_of
+from stockpot.config import ExperimentConfig, canonical, experiment_config, load_experiment_config
+from stockpot.engines import Result
+from stockpot.engines.local import LocalEngine
+from stockpot.experiment.bench import TaskBench
+from stockpot.experiment.finishing import finish, finished_results
+from stockpot.experiment.progress import OnProgress, Progress, Stopwatch
+from stockpot.experiment.table import Choices, choose, tabulate
+from stockpot.journal import Journal
+from stockpot.outputs import ExperimentFolder
+from stockpot.recipes import single
+from stockpot.records import Results
+from stockpot.sweeps.head import prepare_initialisation
+from stockpot.sweeps.sweep import plan_runs, run_sweep
+from stockpot.tasks import load_task, model_folder
+from stockpot.tasks.text import TextClassification
+from stockpot.types import Ingredient, Soup, Step
+
+__all__ = ["default_output", "run", "sweep"]
+
+Experiment = str | Path | Mapping[str, Any] | ExperimentConfig
+
+
+@dataclass(frozen=True, slots=True)
+class _Session:
+    """One experiment at work in its folder."""
+
+    config: ExperimentConfig
+    pretrained: Path
+    folder: Path
+    journal: Journal
+    n_workers: int | None
+    report: OnProgress
+    stopwatch: Stopwatch = field(default_factory=Stopwatch)
+
+    @property
+    def initialisation(self) -> Path:
+        return self.folder / "initialisation"
+
+
+def run(
+    experiment: Experiment,
+    out: str | Path | None = None,
+    *,
+    fresh: bool = False,
+    n_workers: int | None = None,
+    on_progress: OnProgress | None = None,
+) -> Results:
+    """Fine-tunes, cooks every recipe, measures everything once and writes soups and table.
+
+    Killed at any moment and started again, it continues where it was and ends with the same bytes; a finished one
+    returns its table at once.
+
+    Args:
+        experiment: experiment.yaml, a mapping of its shape, or a checked configuration.
+        out: output folder; default `out/NAME`.
+        fresh: start over; what is there stays until the new result is whole.
+        n_workers: worker processes of the sweep; default: the cores. Does not change a byte of the result.
+        on_progress: hears what happens.
+
+    Returns:
+        What results.json holds.
+
+    Raises:
+        ConfigError, DataError: before anything is computed.
+        OutputError: the folder holds another experiment, or another process works in it.
+        RunError, EvaluationError: what was computed before is kept.
+
+    Source: Wortsman et al. 2022.
+    """
+    config = _experiment(experiment)
+    with _session(config, out, fresh, n_workers, on_progress) as session:
+        results = finished_results(session.folder)
+        return results if results is not None else _run(session)
+
+
+def sweep(
+    experiment: Experiment,
+    out: str | Path | None = None,
+    *,
+    fresh: bool = False,
+    n_workers: int | None = None,
+    on_progress: OnProgress | None = None,
+) -> tuple[Ingredient, ...]:
+    """Only the runs of an experiment; `run` on the same folder goes on from there.
+
+    Args and errors: as `run`.
+
+    Returns:
+        The ingredients in the order of the plan, with digests.
+    """
+    config = _experiment(experiment)
+    with _session(config, out, fresh, n_workers, on_progress) as session:
+        _prepare(session)
+        return _sweep(session)
+
+
+def default_output(config: ExperimentConfig) -> Path:
+    """Where an experiment goes when nobody says: out/NAME."""
+    return Path("out") / "".join(c if c.isalnum() or c in "-_." else "-" for c in config.name)
+
+
+def _experiment(experiment: Experiment) -> ExperimentConfig:
+    if isinstance(experiment, ExperimentConfig):
+        return experiment
+    if isinstance(experiment, Mapping):
+        return experiment_config(experiment)
+    return load_experiment_config(experiment)
+
+
+@contextmanager
+def _session(
+    config: ExperimentConfig,
+    out: str | Path | None,
+    fresh: bool,
+    n_workers: int | None,
+    on_progress: OnProgress | None,
+) -> Iterator[_Session]:
+    pretrained = model_folder(config.initialisation, relative_to=config.folder)
+    task = load_task(config.task, pretrained, folder=config.task.folder)  # wrong data are found before anything starts
+    identity = {
+        "experiment": canonical(config),
+        "data": {split: task.data_digest(split) for split in ("train", *task.splits)},
+        "initialisation": digest_of(pretrained),
+    }
+    with (
+        ExperimentFolder.claim(out or default_output(config), identity, fresh=fresh) as claimed,
+        Journal(claimed.folder / "journal") as journal,
+    ):
+        yield _Session(config, pretrained, claimed.folder, journal, n_workers, on_progress or (lambda _: None))
+
+
+def _run(session: _Session) -> Results:
+    config = session.config
+    task = _prepare(session)
+    ingredients = _sweep(session)
+    bench = TaskBench(task, session.journal)
+    choices = Choices(config.recipes, config.random_orders, config.random_orders_seed, config.acceptance)
+    with session.stopwatch.stage("select"):
+        cooked = choose(ingredients, bench, choices, on_step=partial(_report_step, session))
+    with session.stopwatch.stage("measure"):
+        session.report(Progress("measure", f"measuring {len(cooked)} methods on {len(task.splits)} splits"))
+        results = tabulate(
+            cooked, bench, initialisation=_initialisation(session), experiment=canonical(config), notes=_notes(task)
+        )
+    return finish(
+        results,
+        {method: soups[0] for method, soups in cooked.items() if method in {"best", "uniform", "greedy"}},
+        session.folder,
+        task=task,
+        individuals=[single(ingredient) for ingredient in ingredients],
+        title=config.name,
+        stopwatch=session.stopwatch,
+        report=session.report,
+    )
+
+
+def _prepare(session: _Session) -> TextClassification:
+    """The initialisation with its head, and the task on it."""
+    config = session.config
+    if not (session.initialisation / "config.json").exists():
+        session.report(Progress("head", f"preparing the initialisation (head: {config.head})"))
+        with session.stopwatch.stage("head"):
+            start = load_task(config.task, session.pretrained, folder=config.task.folder)
+            prepare_initialisation(
+                start, session.pretrained, session.initialisation, head=config.head, seed=config.sweep.seed
+            )
+    return load_task(config.task, session.initialisation, folder=config.task.folder)
+
+
+def _sweep(session: _Session) -> tuple[Ingredient, ...]:
+    runs = plan_runs(session.config.sweep)
+    folder = session.folder / "ingredients"
+    landed = sum((folder / run.name / "run.json").exists() for run in runs)
+    session.report(Progress("sweep", f"{len(runs)} runs, {landed} of them done", landed, len(runs)))
+    n_done = landed
+
+    def report(result: Result) -> None:
+        nonlocal n_done
+        n_done += 1
+        session.report(Progress("sweep", _run_line(result), n_done, len(runs)))
+
+    with session.stopwatch.stage("sweep"):
+        ingredients = run_sweep(
+            runs,
+            session.config.task,
+            task_folder=session.config.task.folder,
+            initialisation=session.initialisation,
+            folder=folder,
+            journal=session.folder / "journal",
+            engine=LocalEngine(workers=session.n_workers),
+            on_result=report,
+        )
+        return with_digests(ingredients, memory=session.journal.digest_memory)
+
+
+def _run_line(result: Result) -> str:
+    if result.error is not None:
+        return f"{result.name} failed: {result.error.strip().splitlines()[-1]}"
+    again = f" (attempt {result.attempts})" if result.attempts > 1 else ""
+    held_out = result.value["held_out"] if isinstance(result.value, Mapping) else float("nan")
+    return f"{result.name} held-out {held_out:.4f}{again}"
+
+
+def _initialisation(session: _Session) -> Soup:
+    start = Ingredient("initialisation", str(session.initialisation))
+    return single(with_digests([start], memory=session.journal.digest_memory)[0], recipe="initialisation")
+
+
+def _report_step(session: _Session, method: str, step: Step) -> None:
+    verdict = "kept" if step.accepted else "left out"
+    session.report(Progress("select", f"{method}: {step.ingredient.name} {step.score.value:.4f} {verdict}"))
+
+
+def _notes(task: TextClassification) -> tuple[str, ...]:
+    if task.is_order_invariant:
+        return ()
+    return ("On this machine the order of a batch's rows changes logits; every evaluation keeps the canonical order.",)

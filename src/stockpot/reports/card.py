@@ -1,0 +1,217 @@
+"""The model card (README.md) of a soup's folder."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import yaml
+
+from stockpot.records import Row, SoupRecord
+from stockpot.reports.numbers import scale_for
+from stockpot.reports.table import column_title
+from stockpot.reports.text import escape, pipe_table
+from stockpot.types import Score, Soup, Step
+
+__all__ = ["model_card"]
+
+_PAPER = (
+    "Wortsman et al., *Model soups: averaging weights of multiple fine-tuned models improves accuracy without "
+    "increasing inference time*, ICML 2022, [arXiv:2203.05482](https://arxiv.org/abs/2203.05482)"
+)
+_KEPT = "each was kept if the held-out score of the mean did not fall with it (Recipe 1 of the paper)."
+_RECIPES: Mapping[str, str] = {
+    "best": "The one ingredient with the best held-out score, as it is.",
+    "uniform": "The plain mean of all ingredients, each with the same coefficient.",
+    "greedy": f"Ingredients were tried in decreasing order of their held-out score; {_KEPT}",
+    "greedy_given": f"Ingredients were tried in the order given; {_KEPT}",
+    "greedy_random": f"Ingredients were tried in a random order; {_KEPT}",
+}
+#: More columns than this do not fit a page; the rest goes into one.
+_MOST_SETTINGS = 6
+_SHARD_LOOP = """from pathlib import Path
+from safetensors.numpy import load_file
+
+tensors = {}
+for file in sorted(Path("path/to/this/folder").glob("*.safetensors")):
+    tensors |= load_file(file)"""
+_CLASSIFIER = """from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+model = AutoModelForSequenceClassification.from_pretrained("path/to/this/folder")
+tokenizer = AutoTokenizer.from_pretrained("path/to/this/folder")"""
+
+
+def model_card(
+    record: SoupRecord,
+    row: Row | None = None,
+    *,
+    title: str,
+    metric: str = "score",
+    task_family: str | None = None,
+    base_model: str | None = None,
+) -> str:
+    """README.md of a soup's folder: what it is, of what, how good, how to load it, how it was made.
+
+    Args:
+        record: what soup.json says.
+        row: the soup's line of the results, when it was measured on more than the held-out split.
+        title: heading of the card.
+        metric: name of the metric of `row`.
+        task_family: `text-classification` adds the lines that load it with transformers.
+        base_model: hub id of the initialisation, when there is one.
+
+    Returns:
+        Markdown with a YAML front matter; every name and setting shows literally.
+
+    Example:
+        >>> from stockpot.types import Coefficients, Ingredient
+        >>> soup = Soup((Ingredient("a", "a"), Ingredient("b", "b")), Coefficients.equal(2), "uniform")
+        >>> print(model_card(SoupRecord(soup), title="A soup").split("\\n\\n")[2])
+        A model soup: one model whose weights are the linear combination of 2 fine-tuned ones. It costs what one of them costs.
+    """  # noqa: E501
+    sections = [
+        _front_matter(record, task_family, base_model),
+        f"# {escape(title)}",
+        _claim(record.soup),
+        "## Ingredients",
+        _ingredients(record.soup),
+        *(["## Scores", _scores(row, metric)] if row and row.scores else []),
+        "## Loading",
+        _loading(record.soup, task_family),
+        "## How it was made",
+        _making(record),
+        *(["### What was tried", _log(record.soup.steps)] if record.soup.steps else []),
+    ]
+    return "\n\n".join(sections) + "\n"
+
+
+def _front_matter(record: SoupRecord, task_family: str | None, base_model: str | None) -> str:
+    content: dict[str, Any] = {}
+    if task_family == "text-classification" or _names_file(record.output, "config.json"):
+        content["library_name"] = "transformers"
+    if task_family:
+        content["pipeline_tag"] = task_family
+    if base_model:
+        content["base_model"] = base_model
+    content["tags"] = ["model-soup", "stockpot"]
+    return f"---\n{yaml.safe_dump(content, sort_keys=False, allow_unicode=True)}---"
+
+
+def _names_file(output: Mapping[str, Any], name: str) -> bool:
+    return any(name in (output.get(key) or ()) for key in ("files", "side_files"))
+
+
+def _claim(soup: Soup) -> str:
+    k = len(soup.ingredients)
+    if k == 1:
+        return f"One fine-tuned model, {escape(soup.ingredients[0].name)}: no other ingredient is part of it."
+    if soup.combine == "logits":
+        return (
+            f"An ensemble: the mean of the logits of {k} fine-tuned models. It costs {k} times what one of them costs."
+        )
+    return (
+        f"A model soup: one model whose weights are the linear combination of {k} fine-tuned ones. "
+        "It costs what one of them costs."
+    )
+
+
+def _ingredients(soup: Soup) -> str:
+    varying, shared = _settings(soup)
+    shown, rest = varying[:_MOST_SETTINGS], varying[_MOST_SETTINGS:]
+    header = ["ingredient", "coefficient", *map(escape, shown), *(["other settings"] if rest else []), "SHA-256"]
+    rows = [
+        [
+            escape(ingredient.name),
+            _coefficient([row[index] for row in soup.coefficients.rows]),
+            *(_setting(ingredient.settings.get(key)) for key in shown),
+            *([_assignments(ingredient.settings, rest)] if rest else []),
+            escape((ingredient.digest or "")[:12]),
+        ]
+        for index, ingredient in enumerate(soup.ingredients)
+    ]
+    table = pipe_table(header, rows)
+    return f"{table}\n\nShared by all: {_assignments(soup.ingredients[0].settings, shared)}." if shared else table
+
+
+def _settings(soup: Soup) -> tuple[list[str], list[str]]:
+    """Names of the settings in which the ingredients differ, and of those that all share."""
+    every = [ingredient.settings for ingredient in soup.ingredients]
+    names = list(dict.fromkeys(name for settings in every for name in settings))
+    shared = [n for n in names if len(every) > 1 and all(n in s and s[n] == every[0].get(n) for s in every)]
+    return [name for name in names if name not in shared], shared
+
+
+def _assignments(settings: Mapping[str, Any], names: Sequence[str]) -> str:
+    return ", ".join(f"{escape(name)} = {_setting(settings[name])}" for name in names if name in settings)
+
+
+def _setting(value: Any) -> str:
+    if value is None:
+        return ""
+    return escape(f"{value:.4g}" if isinstance(value, float) else value)
+
+
+def _coefficient(values: Sequence[float]) -> str:
+    """The coefficient, or mean and range over the groups of tensors."""
+    if len(set(values)) == 1:
+        return f"{values[0]:.4g}"
+    return f"{sum(values) / len(values):.4g} ({min(values):.4g} to {max(values):.4g})"
+
+
+def _scores(row: Row, metric: str) -> str:
+    scale = scale_for(metric, row.scores.values())
+    unit = ", percent" if scale.factor == 100.0 else ""
+    header = ["split", f"{escape(metric)}{unit}", "standard error", "n"]
+    rows = [
+        [
+            escape(column_title(split)),
+            scale.number(cell.value),
+            "" if cell.stderr is None else scale.number(cell.stderr),
+            "" if cell.n is None else f"{cell.n:,}",
+        ]
+        for split, cell in row.scores.items()
+    ]
+    table = pipe_table(header, rows)
+    if "held_out" not in row.scores:
+        return table
+    return f"{table}\n\nThe soup was chosen on the held-out split, so its score there is optimistic."
+
+
+def _loading(soup: Soup, task_family: str | None) -> str:
+    code = _CLASSIFIER if task_family == "text-classification" else _SHARD_LOOP
+    block = f"```python\n{code}\n```"
+    if soup.logit_scale == 1.0:
+        return block
+    return (
+        f"{block}\n\nMultiply the logits by {soup.logit_scale!r}: the scale is part of the recipe, not of the weights."
+    )
+
+
+def _making(record: SoupRecord) -> str:
+    recipe = record.soup.recipe
+    lines = [f"Recipe *{escape(recipe)}*. {_RECIPES.get(recipe, '')}".strip()]
+    if record.soup.combine == "weights" and len(record.soup.ingredients) > 1:
+        dtype = record.output.get("dtype")
+        stored = f", stored as {escape(dtype)}" if dtype else ""
+        lines.append(f"Weights were summed in float64 and rounded once{stored}.")
+    lines.append(f"Made with stockpot {escape(record.stockpot)}; `soup.json` holds the full record.")
+    return f"{' '.join(lines)}\n\nModel soups: {_PAPER}."
+
+
+def _log(steps: Sequence[Step]) -> str:
+    metric = steps[0].score.metric
+    rows = [
+        [str(index), escape(step.ingredient.name), _tried(step.score), "yes" if step.accepted else "no"]
+        for index, step in enumerate(steps, 1)
+    ]
+    return pipe_table(["step", "ingredient", f"held-out {escape(metric)}", "kept"], rows, left=2)
+
+
+def _tried(score: Score) -> str:
+    if score.is_abandoned:
+        seen = "" if score.n_evaluated is None else f" after {score.n_evaluated:,} examples"
+        bound = (
+            "" if score.at_most is None else f", at {'most' if score.higher_is_better else 'least'} {score.at_most:.4f}"
+        )
+        return f"abandoned{seen}{bound}"
+    return f"{score.value:.4f}" + ("" if score.stderr is None else f" ± {score.stderr:.4f}")

@@ -1,0 +1,148 @@
+"""One run: fine-tuning by transformers' Trainer, its predictions, and a folder that lands whole. Runs in a worker."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from fnmatch import fnmatchcase
+from functools import lru_cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+from stockpot.assembly import with_digests
+from stockpot.config import RunSettings, TaskConfig
+from stockpot.errors import ConfigError
+from stockpot.journal import Journal, remember_predictions
+from stockpot.outputs import whole_folder, write_json_atomically
+from stockpot.recipes import single
+from stockpot.tasks import load_task
+from stockpot.tasks.classifier import load_tokenizer
+from stockpot.tasks.hardware import import_hf
+from stockpot.types import Ingredient
+
+if TYPE_CHECKING:
+    import torch
+
+    from stockpot.tasks.text import TextClassification
+
+__all__ = ["make_ingredient"]
+
+# The names that architectures give to their dropout probabilities.
+_DROPOUT_KEYS = (
+    "hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout", "classifier_dropout_prob",
+    "dropout", "attention_dropout", "activation_dropout", "seq_classif_dropout", "hidden_dropout", "pooler_dropout",
+    "embedding_dropout", "mlp_dropout", "dropout_rate", "classifier_dropout_rate", "attn_pdrop", "resid_pdrop",
+    "embd_pdrop",
+)  # fmt: skip
+
+
+def make_ingredient(payload: Mapping[str, Any]) -> dict[str, Any]:
+    """Fine-tunes one run, predicts with it on every split and writes its folder, whole or not at all.
+
+    Args:
+        payload: name; settings (of RunSettings); task (TaskConfig) and task_folder; initialisation, target and journal
+            (folders). Everything a result depends on is in it, so a run repeated elsewhere has the same bytes.
+
+    Returns:
+        `{"name", "digest", "held_out"}`: the digest of its weights and its held-out score.
+    """
+    settings = RunSettings(**payload["settings"])
+    target = Path(payload["target"])
+    task = _task(payload["task"], Path(payload["task_folder"]), Path(payload["initialisation"]))
+    with whole_folder(target) as folder:
+        _fine_tune(settings, task, Path(payload["initialisation"]), folder)
+        # Predicted before the folder gets its name: a run that has landed has all it needs for the table.
+        (ingredient,) = with_digests([Ingredient(payload["name"], str(folder), payload["settings"])])
+        with Journal(payload["journal"]) as journal:
+            predict = remember_predictions(task.predict, journal, task.identity)
+            for split in task.splits:
+                predict(single(ingredient), split)
+            score = task.score(predict(single(ingredient), "held_out"))
+        write_json_atomically(folder / "run.json", {"name": payload["name"], "settings": payload["settings"]})
+    return {"name": payload["name"], "digest": ingredient.digest, "held_out": score.value}
+
+
+@lru_cache(maxsize=1)
+def _task(config: TaskConfig, folder: Path, initialisation: Path) -> TextClassification:
+    """Kept between the runs of one worker: data are read and tokenised once."""
+    return load_task(config, initialisation, folder=folder, n_threads=1)
+
+
+def _fine_tune(settings: RunSettings, task: TextClassification, initialisation: Path, folder: Path) -> None:
+    torch, transformers = import_hf()
+    transformers.set_seed(settings.seed)
+    config = transformers.AutoConfig.from_pretrained(initialisation)
+    model = transformers.AutoModelForSequenceClassification.from_pretrained(
+        initialisation, dtype=torch.float32, **_dropout(config, settings.dropout)
+    )
+    _freeze(model, settings.freeze)
+    tokenizer = load_tokenizer(initialisation)
+    with TemporaryDirectory() as scratch:
+        trainer = transformers.Trainer(
+            model=model,
+            args=_training_arguments(settings, task, scratch),
+            train_dataset=_examples(task, tokenizer),
+            data_collator=transformers.DataCollatorWithPadding(tokenizer),
+            callbacks=[],
+        )
+        trainer.remove_callback(transformers.PrinterCallback)
+        trainer.train()
+    # The run's dropout is a setting of the run (run.json), not of the model: ingredients share one config.json.
+    model.config = config
+    model.to("cpu").save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+def _training_arguments(settings: RunSettings, task: TextClassification, scratch: str) -> Any:
+    _, transformers = import_hf()
+    steps = math.ceil(task.n_examples("train") / settings.batch_size) * settings.epochs
+    return transformers.TrainingArguments(
+        output_dir=scratch,
+        per_device_train_batch_size=settings.batch_size,
+        num_train_epochs=settings.epochs,
+        learning_rate=settings.learning_rate,
+        weight_decay=settings.weight_decay,
+        warmup_steps=round(steps * settings.warmup_ratio),
+        lr_scheduler_type=settings.schedule if settings.schedule != "constant" else "constant_with_warmup",
+        label_smoothing_factor=settings.label_smoothing,
+        max_grad_norm=settings.max_grad_norm,
+        seed=settings.seed,
+        data_seed=settings.seed,
+        bf16=task.hardware.precision == "bf16",
+        use_cpu=task.hardware.device == "cpu",
+        optim="adamw_torch_fused",
+        train_sampling_strategy="group_by_length",
+        save_strategy="no",
+        logging_strategy="no",
+        report_to="none",
+        disable_tqdm=True,
+        dataloader_pin_memory=False,
+    )
+
+
+def _examples(task: TextClassification, tokenizer: Any) -> list[dict[str, Any]]:
+    texts, labels = task.texts("train"), task.labels("train")
+    columns = [list(column) for column in zip(*texts, strict=True)]
+    encoded = tokenizer(*columns, truncation=True, max_length=task.config.evaluation.max_length)
+    names = [name for name in tokenizer.model_input_names if name in encoded]
+    return [{**{name: encoded[name][row] for name in names}, "labels": int(label)} for row, label in enumerate(labels)]
+
+
+def _dropout(config: Any, probability: float | None) -> dict[str, float]:
+    if probability is None:
+        return {}
+    return {key: probability for key in _DROPOUT_KEYS if hasattr(config, key)}
+
+
+def _freeze(model: torch.nn.Module, patterns: tuple[str, ...]) -> None:
+    names = [name for name, _ in model.named_parameters()]
+    idle = [pattern for pattern in patterns if not any(fnmatchcase(name, pattern) for name in names)]
+    if idle:
+        raise ConfigError(
+            f"freeze: {', '.join(map(repr, idle))} matches no parameter; there is {', '.join(names[:4])}, ...",
+            fix="correct the pattern",
+        )
+    for name, parameter in model.named_parameters():
+        if any(fnmatchcase(name, pattern) for pattern in patterns):
+            parameter.requires_grad_(False)

@@ -1,0 +1,139 @@
+"""The shared start of all runs: the initialisation with one classifier head."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from stockpot.errors import ConfigError, MissingExtraError, RunError
+from stockpot.outputs import whole_folder
+from stockpot.tasks.classifier import load_tokenizer, tokenised
+from stockpot.tasks.hardware import import_hf, single_threaded
+from stockpot.tasks.text import TextClassification
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["prepare_initialisation"]
+
+Head = Literal["linear-probe", "random", "own"]
+_PROBE_BATCH = 32
+
+
+def prepare_initialisation(task: TextClassification, pretrained: Path, target: Path, *, head: Head, seed: int) -> None:
+    """Writes the start that every run copies: the pre-trained network with one head for the task's labels.
+
+    "linear-probe" fits a multinomial logistic regression on the features that the network's last linear layer reads,
+    over the training split (Wortsman et al. 2022, appendix: runs that share a head share a basin); "random" draws one
+    head that all runs share; "own" keeps the checkpoint's.
+
+    Args:
+        task: gives the training texts and labels.
+        pretrained: folder of the pre-trained network.
+        target: becomes a model folder, whole or not at all.
+        head: where the head comes from.
+        seed: of the random head, and of layers the pre-trained checkpoint lacks.
+
+    Raises:
+        ConfigError: the checkpoint's own head has other labels.
+        MissingExtraError: scikit-learn (extra "eval") is needed for a linear probe.
+        RunError: the network has no final linear layer to fit.
+    """
+    torch, transformers = import_hf()
+    names = task.label_names
+    labels = {"id2label": dict(enumerate(names)), "label2id": {name: index for index, name in enumerate(names)}}
+    if head == "own":
+        _check_own_head(pretrained, names)
+    with single_threaded(torch):
+        torch.manual_seed(seed)
+        model = transformers.AutoModelForSequenceClassification.from_pretrained(
+            pretrained, num_labels=len(names), dtype=torch.float32, ignore_mismatched_sizes=head != "own", **labels
+        ).eval()
+        if head == "linear-probe":
+            _fit_head(model, task, pretrained)
+        with whole_folder(target) as folder:
+            model.save_pretrained(folder)
+            load_tokenizer(pretrained).save_pretrained(folder)
+
+
+def _check_own_head(pretrained: Path, names: tuple[str, ...]) -> None:
+    _, transformers = import_hf()
+    n_own = transformers.AutoConfig.from_pretrained(pretrained).num_labels
+    if n_own != len(names):
+        raise ConfigError(
+            f"head: own: {pretrained} has a head for {n_own} labels, the data have {len(names)}",
+            fix="use `head: linear-probe`",
+        )
+
+
+def _fit_head(model: torch.nn.Module, task: TextClassification, pretrained: Path) -> None:
+    import torch
+
+    linear = _final_linear(model, len(task.label_names))
+    labels = task.labels("train")
+    features = _features(model, linear, task, pretrained)
+    probe = _fitted_probe(features, labels)
+    if len(probe.classes_) != len(task.label_names):
+        missing = [name for index, name in enumerate(task.label_names) if index not in set(probe.classes_)]
+        raise ConfigError(
+            f"the training split has no example of {', '.join(missing)}; a linear probe needs every label",
+            fix="take more training rows, or `head: random`",
+        )
+    weight, bias = probe.coef_, probe.intercept_
+    if len(task.label_names) == 2:  # scikit-learn fits one logit for two classes; split it evenly
+        weight, bias = np.concatenate([-weight, weight]) / 2, np.concatenate([-bias, bias]) / 2
+    with torch.no_grad():
+        linear.weight.copy_(torch.from_numpy(np.ascontiguousarray(weight, dtype=np.float32)))
+        if linear.bias is not None:
+            linear.bias.copy_(torch.from_numpy(np.ascontiguousarray(bias, dtype=np.float32)))
+
+
+def _final_linear(model: torch.nn.Module, n_labels: int) -> torch.nn.Linear:
+    import torch
+
+    found = [
+        module for module in model.modules() if isinstance(module, torch.nn.Linear) and module.out_features == n_labels
+    ]
+    if not found:
+        raise RunError(
+            f"{type(model).__name__} ends in no linear layer with {n_labels} outputs, so there is no head to fit",
+            fix="use `head: random`",
+        )
+    return found[-1]
+
+
+def _features(
+    model: torch.nn.Module, linear: torch.nn.Linear, task: TextClassification, folder: Path
+) -> np.ndarray[Any, Any]:
+    """What the head reads, [n, width] float32: caught by a hook, so any architecture will do."""
+    import torch
+
+    caught: list[torch.Tensor] = []
+    texts = task.texts("train")
+    result = np.empty((len(texts), linear.in_features), dtype=np.float32)
+    hook = linear.register_forward_pre_hook(lambda _module, inputs: caught.append(inputs[0]))
+    batches = tokenised(folder, texts, batch_size=_PROBE_BATCH, max_length=task.config.evaluation.max_length)
+    try:
+        with torch.inference_mode():
+            for batch in batches:
+                caught.clear()
+                model(**{name: torch.from_numpy(values) for name, values in batch.inputs.items()})
+                features = caught[-1].float().numpy()
+                # Some heads run over every token and the model picks one afterwards: they read [batch, length, width].
+                pooled = features[:, 0] if features.ndim == 3 else features
+                result[batch.rows] = pooled[: len(batch.rows)]
+    finally:
+        hook.remove()
+    return result
+
+
+def _fitted_probe(features: np.ndarray[Any, Any], labels: np.ndarray[Any, Any]) -> Any:
+    try:
+        from sklearn.linear_model import LogisticRegression
+    except ModuleNotFoundError as exc:
+        if exc.name is None or not exc.name.startswith("sklearn"):
+            raise
+        raise MissingExtraError("scikit-learn", extra="eval", needed_for="head: linear-probe") from exc
+    return LogisticRegression(max_iter=1000).fit(features, labels)

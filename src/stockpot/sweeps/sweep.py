@@ -1,0 +1,92 @@
+"""A sweep: the plan first, then the runs that have not landed yet, on an engine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from stockpot.config import SweepConfig, TaskConfig
+from stockpot.engines import Engine, Job, Result
+from stockpot.errors import RunError
+from stockpot.outputs import write_json_atomically
+from stockpot.sweeps.space import draw
+from stockpot.types import Ingredient
+
+__all__ = ["PLAN_FILE", "PlannedRun", "plan_runs", "run_sweep"]
+
+PLAN_FILE = "plan.json"
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedRun:
+    """One run before it has happened; it depends on the sweep's seed and its own number alone."""
+
+    name: str
+    settings: dict[str, Any]
+
+
+def plan_runs(sweep: SweepConfig) -> tuple[PlannedRun, ...]:
+    """Draws the settings of every run.
+
+    Example:
+        >>> from stockpot.config import SweepConfig
+        >>> [run.name for run in plan_runs(SweepConfig(runs=2))]
+        ['run-00', 'run-01']
+    """
+    width = max(2, len(str(sweep.runs - 1)))
+    return tuple(
+        PlannedRun(f"run-{index:0{width}d}", draw(sweep.space, seed=sweep.seed, index=index))
+        for index in range(sweep.runs)
+    )
+
+
+def run_sweep(
+    runs: Sequence[PlannedRun],
+    task: TaskConfig,
+    *,
+    task_folder: Path,
+    initialisation: Path,
+    folder: Path,
+    journal: Path,
+    engine: Engine,
+    on_result: Callable[[Result], None] | None = None,
+) -> tuple[Ingredient, ...]:
+    """Makes the ingredients that are missing; what has landed is left alone.
+
+    Args:
+        runs: the plan, which is written to `folder/plan.json` before the first run starts.
+        task: what is fine-tuned for.
+        task_folder: relative paths in `task` start here.
+        initialisation: the shared start, with its head.
+        folder: gets one folder per run.
+        journal: where predictions go.
+        engine: where the runs happen.
+        on_result: called in the order of completion.
+
+    Returns:
+        All ingredients in the order of the plan.
+
+    Raises:
+        RunError: runs that failed, each with its reason; the others have landed and are kept.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json_atomically(folder / PLAN_FILE, [{"name": run.name, "settings": run.settings} for run in runs])
+    shared = {
+        "task": task, "task_folder": str(task_folder), "initialisation": str(initialisation), "journal": str(journal)
+    }  # fmt: skip
+    jobs = [
+        Job(run.name, {**shared, "name": run.name, "settings": run.settings, "target": str(folder / run.name)})
+        for run in runs
+        if not (folder / run.name / "run.json").exists()
+    ]
+    results = engine.run("stockpot.sweeps.fine_tuning:make_ingredient", jobs, on_result=on_result)
+    failed = [result for result in results if result.error is not None]
+    if failed:
+        raise RunError(
+            f"{len(failed)} of {len(runs)} runs failed; the others have landed and are kept",
+            problems=[f"{result.name}: {result.error}" for result in failed],
+            fix="mend the cause and start again: only the failed runs are repeated",
+        )
+    return tuple(Ingredient(run.name, str(folder / run.name), run.settings) for run in runs)

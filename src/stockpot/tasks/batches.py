@@ -1,0 +1,90 @@
+"""Batches of fixed shape: an example's logits depend on the example alone, not on its companions or the order.
+
+An example's bucket is a function of its own length; every batch has exactly `batch_size` rows of one bucket, the last
+one filled up with dummies. At a fixed shape the order of the rows does not change a row's logits, so rows may be
+reordered without changing a decision.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+__all__ = ["Batch", "bucket_of", "fixed_batches"]
+
+# (up to this length, multiples of this): fine steps where texts are short, since padding costs as much as tokens.
+_STEPS = ((32, 4), (64, 8), (128, 16))
+_LAST_STEP = 32
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Batch:
+    """Model inputs by name, each [batch_size, bucket] int64, and the positions of the real rows (the first ones)."""
+
+    inputs: Mapping[str, np.ndarray[Any, Any]]
+    rows: np.ndarray[Any, Any]
+
+
+def bucket_of(length: int, max_length: int) -> int:
+    """The padded length of an example with `length` tokens; at most `max_length`.
+
+    Example:
+        >>> [bucket_of(n, 128) for n in (1, 4, 5, 33, 70, 128)]
+        [4, 4, 8, 40, 80, 128]
+    """
+    step = next((step for limit, step in _STEPS if length <= limit), _LAST_STEP)
+    return min(-(-length // step) * step, max_length)
+
+
+def fixed_batches(
+    encodings: Mapping[str, Sequence[Sequence[int]]],
+    *,
+    batch_size: int,
+    max_length: int,
+    padding_values: Mapping[str, int],
+    padding_side: str = "right",
+) -> list[Batch]:
+    """Groups tokenised examples into batches of fixed shape, shortest bucket first.
+
+    Args:
+        encodings: model input name -> one list of integers per example; must hold "input_ids".
+        batch_size: rows of every batch, at least 1.
+        max_length: upper bound of the buckets; examples are at most this long.
+        padding_values: what fills each input after the example's end.
+        padding_side: "right" or "left", the tokenizer's.
+
+    Returns:
+        Batches whose `rows` cover 0 .. n-1 once.
+    """
+    by_bucket: dict[int, list[int]] = {}
+    for row, tokens in enumerate(encodings["input_ids"]):
+        by_bucket.setdefault(bucket_of(len(tokens), max_length), []).append(row)
+    return [
+        _batch(encodings, rows[start : start + batch_size], batch_size, bucket, padding_values, padding_side)
+        for bucket, rows in sorted(by_bucket.items())
+        for start in range(0, len(rows), batch_size)
+    ]
+
+
+def _batch(
+    encodings: Mapping[str, Sequence[Sequence[int]]],
+    rows: Sequence[int],
+    batch_size: int,
+    bucket: int,
+    padding_values: Mapping[str, int],
+    padding_side: str,
+) -> Batch:
+    # Dummies repeat the first row: a real text, so that no model meets an empty attention mask.
+    filled = [*rows, *[rows[0]] * (batch_size - len(rows))]
+    inputs = {}
+    for name, values in encodings.items():
+        padded = np.full((batch_size, bucket), padding_values[name], dtype=np.int64)
+        for position, row in enumerate(filled):
+            tokens = values[row]
+            start = bucket - len(tokens) if padding_side == "left" else 0
+            padded[position, start : start + len(tokens)] = tokens
+        inputs[name] = padded
+    return Batch(inputs, np.asarray(rows, dtype=np.int64))

@@ -1,0 +1,413 @@
+"""Splits of a text task: which rows, read strictly, disjoint, with labels as class numbers and a digest."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+
+from stockpot.config import DataConfig, ShiftConfig, SplitConfig, resolve_file
+from stockpot.errors import DataError
+from stockpot.tasks.corruptions import corrupt
+from stockpot.tasks.tables import Table, nearest, raise_problems, read_table
+
+__all__ = ["EncodedLabels", "Label", "Split", "check_overlap", "digest", "encode_labels", "load_splits"]
+
+Label: TypeAlias = str | int
+_INTEGER = re.compile(r"-?(?:0|[1-9][0-9]*)")  # "007" stays a name
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """The rows of one split, all sequences of one length.
+
+    Args:
+        name: "train", "held_out", "test" or "shift:NAME".
+        texts: one or two columns per row.
+        labels: as in the file: all names, or all integers.
+        item_ids: "file:line" of the underlying item; shifts of test share them with test, so that statistics can
+            treat rows of one item as one cluster.
+        of: the split this one is derived from.
+    """
+
+    name: str
+    texts: tuple[tuple[str, ...], ...]
+    labels: tuple[Label, ...]
+    item_ids: tuple[str, ...]
+    of: str | None = None
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+class EncodedLabels(NamedTuple):
+    """Class names in order, and the class number of every row of every split."""
+
+    names: tuple[str, ...]
+    ids: dict[str, np.ndarray[Any, np.dtype[np.int64]]]
+
+
+class _Source(NamedTuple):
+    """Where a split's cells stand."""
+
+    file: str
+    path: Path
+    text: tuple[str, ...]
+    label: str
+
+
+# ---------------------------------------------------------------------------------------------------------- loading
+
+
+def load_splits(config: DataConfig, *, folder: Path) -> dict[str, Split]:
+    """Reads every split of a task.
+
+    `rows` and `fraction` are drawn without replacement: one permutation of the file's rows by `seed` is cut into
+    train, held_out and test, in this order, skipping those that come from elsewhere. So the splits are disjoint, and
+    changing the size of one moves those after it. A split without a size is its whole file in order.
+
+    Args:
+        config: files, columns, sizes.
+        folder: what relative files are relative to.
+
+    Returns:
+        "train", "held_out", "test" where configured, then "shift:NAME" for each shift. Overlap is not checked here.
+
+    Raises:
+        DataError: unreadable files, missing columns or values, more rows asked for than there are; names file and line.
+        MissingExtraError: Parquet without pyarrow.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> from stockpot.config import SplitConfig
+        >>> config = DataConfig(file="a.tsv", text="text", label="label", held_out=SplitConfig())
+        >>> with TemporaryDirectory() as folder:
+        ...     _ = Path(folder, "a.tsv").write_text("label\\ttext\\nnet\\tSSH tunnels\\n")
+        ...     load_splits(config, folder=Path(folder))["held_out"].texts
+        (('SSH tunnels',),)
+    """
+    sources = _sources(config, folder)
+    tables = _read_tables(sources.values())
+    rows = _drawn_rows(config, sources, tables)
+    for name, shift in config.shifts.items():
+        rows[f"shift:{name}"] = _rows_of_shift(shift, f"shift:{name}", sources, tables, rows)
+    _check_cells(sources, tables, rows)
+    splits = {name: _split(name, source, tables[source.path], rows[name]) for name, source in sources.items()}
+    for name, shift in config.shifts.items():
+        splits[f"shift:{name}"] = _shifted(splits[f"shift:{name}"], shift, config.seed)
+    return _with_uniform_labels(splits)
+
+
+def _sources(config: DataConfig, folder: Path) -> dict[str, _Source]:
+    sources = {name: _source(config, split, folder) for name, split in config.splits.items()}
+    for name, shift in config.shifts.items():
+        if shift.of is None:
+            sources[f"shift:{name}"] = _source(config, shift, folder)
+        else:
+            of = sources[shift.of]
+            sources[f"shift:{name}"] = of._replace(text=shift.text or of.text)
+    return sources
+
+
+def _source(config: DataConfig, split: SplitConfig | ShiftConfig, folder: Path) -> _Source:
+    file = split.file or config.file
+    assert file is not None
+    path = resolve_file(file, folder).resolve()
+    return _Source(file, path, split.text or config.text, split.label or config.label)
+
+
+def _read_tables(sources: Iterable[_Source]) -> dict[Path, Table]:
+    """Every file once, with all the columns any split needs."""
+    names: dict[Path, str] = {}
+    columns: dict[Path, list[str]] = {}
+    for source in sources:
+        names.setdefault(source.path, source.file)
+        columns.setdefault(source.path, []).extend([*source.text, source.label])
+    tables: dict[Path, Table] = {}
+    errors: list[DataError] = []
+    for path, name in names.items():
+        try:
+            tables[path] = read_table(path, columns[path], name=name)
+        except DataError as exc:
+            errors.append(exc)
+    if errors:
+        raise _together(errors)
+    return tables
+
+
+def _together(errors: Sequence[DataError]) -> DataError:
+    if len(errors) == 1:
+        return errors[0]
+    problems = [line for error in errors for line in (error.message, *(f"  {problem}" for problem in error.problems))]
+    return DataError(f"{len(errors)} files cannot be used", problems=problems, fix="mend or replace them")
+
+
+# ---------------------------------------------------------------------------------------------------------- which rows
+
+
+def _drawn_rows(
+    config: DataConfig, sources: Mapping[str, _Source], tables: Mapping[Path, Table]
+) -> dict[str, Sequence[int]]:
+    rows: dict[str, Sequence[int]] = {}
+    for path, table in tables.items():
+        sharing = {name: split for name, split in config.splits.items() if sources[name].path == path}
+        if sharing:
+            rows |= _cut(sharing, table.n_rows, sources[next(iter(sharing))].file, config.seed)
+    return rows
+
+
+def _cut(splits: Mapping[str, SplitConfig], n_rows: int, file: str, seed: int) -> dict[str, Sequence[int]]:
+    whole = [name for name, split in splits.items() if split.rows is None and split.fraction is None]
+    if whole and len(splits) == 1:
+        return {whole[0]: range(n_rows)}
+    if whole:
+        raise DataError(
+            f"{file}: {' and '.join(whole)} would take the whole file that {' and '.join(splits)} share",
+            fix="give each of them `rows` or `fraction`, or a `file` of its own",
+        )
+    sizes = {name: _size(name, split, n_rows, file) for name, split in splits.items()}
+    needed = sum(sizes.values())
+    if needed > n_rows:
+        asked = ", ".join(f"{name} {size}" for name, size in sizes.items())
+        raise DataError(f"{file} has {n_rows} rows, but {needed} are asked for ({asked})", fix="ask for fewer rows")
+    permutation = np.random.default_rng(seed).permutation(n_rows).tolist()
+    ends = np.cumsum(list(sizes.values())).tolist()
+    return {name: permutation[end - size : end] for (name, size), end in zip(sizes.items(), ends, strict=True)}
+
+
+def _size(name: str, split: SplitConfig, n_rows: int, file: str) -> int:
+    if split.rows is not None:
+        return split.rows
+    # The fraction as it is written: in floating point 0.29 of 100 rows would be 28.
+    size = math.floor(Fraction(repr(split.fraction)) * n_rows)
+    if size == 0:
+        raise DataError(
+            f"{file} has {n_rows} rows; {split.fraction} of them is none for {name}", fix="raise `fraction`"
+        )
+    return size
+
+
+def _rows_of_shift(
+    shift: ShiftConfig,
+    name: str,
+    sources: Mapping[str, _Source],
+    tables: Mapping[Path, Table],
+    rows: Mapping[str, Sequence[int]],
+) -> Sequence[int]:
+    available = rows[shift.of] if shift.of else range(tables[sources[name].path].n_rows)
+    if shift.first is not None and shift.first > len(available):
+        whose = shift.of or sources[name].file
+        raise DataError(
+            f"{name}: first {shift.first} of the {len(available)} rows of {whose}", fix="ask for fewer rows"
+        )
+    return available[: shift.first]
+
+
+# ---------------------------------------------------------------------------------------------------------- cells
+
+
+def _check_cells(
+    sources: Mapping[str, _Source], tables: Mapping[Path, Table], rows: Mapping[str, Sequence[int]]
+) -> None:
+    """Only rows in use are looked at; a cell that several splits use is reported once."""
+    problems = dict.fromkeys(
+        f"{source.file}, line {table.lines[row]}: column {column!r} {wrong}"
+        for name, source in sources.items()
+        for table in [tables[source.path]]
+        for column in (*source.text, source.label)
+        for row in rows[name]
+        if (wrong := _wrong_cell(table.columns[column][row], is_label=column == source.label))
+    )
+    message = f"{len(problems)} value{'s' if len(problems) > 1 else ''} cannot be used"
+    raise_problems(problems, message, fix="mend or remove these rows")
+
+
+def _wrong_cell(value: object, *, is_label: bool) -> str | None:
+    if value is None or (isinstance(value, str) and not value.strip()):
+        return "is empty"
+    if is_label and isinstance(value, int) and not isinstance(value, bool):
+        return None
+    if not isinstance(value, str):
+        return f"holds {value!r}, which is no {'name or integer' if is_label else 'text'}"
+    # JSON can spell half a character (a lone surrogate), which no tokenizer takes.
+    return "holds half of a surrogate pair" if any("\ud800" <= character <= "\udfff" for character in value) else None
+
+
+def _split(name: str, source: _Source, table: Table, rows: Sequence[int]) -> Split:
+    columns = [table.columns[column] for column in source.text]
+    labels = table.columns[source.label]
+    return Split(
+        name,
+        tuple(tuple(column[row] for column in columns) for row in rows),
+        tuple(labels[row] for row in rows),
+        tuple(f"{source.file}:{table.lines[row]}" for row in rows),
+    )
+
+
+def _shifted(split: Split, shift: ShiftConfig, seed: int) -> Split:
+    if shift.corrupt is None or shift.rate is None:
+        return replace(split, of=shift.of)
+    return replace(split, of=shift.of, texts=corrupt(split.texts, shift.corrupt, shift.rate, seed))
+
+
+def _with_uniform_labels(splits: Mapping[str, Split]) -> dict[str, Split]:
+    """All integers if every label of every split is one, as a text file cannot say which it means; else all names."""
+    everything = {str(label) for split in splits.values() for label in split.labels}
+    as_label = int if all(_INTEGER.fullmatch(label) for label in everything) else str
+    return {name: replace(split, labels=tuple(map(as_label, split.labels))) for name, split in splits.items()}
+
+
+# ---------------------------------------------------------------------------------------------------------- overlap
+
+
+def check_overlap(splits: Mapping[str, Split], allow_overlap: bool = False) -> None:
+    """Refuses splits that share texts: train with held_out, and either with test or a shift that has a file of its own.
+
+    Rows are shared when all their texts are equal, blanks at the ends aside, or when they stand in the same line of the
+    same file (a shift that reads another column of it). A text that is twice in one split is no overlap.
+    Shifts of test are test items, and not looked at.
+
+    Args:
+        splits: as `load_splits` gives them.
+        allow_overlap: look at nothing.
+
+    Raises:
+        DataError: how many rows are shared by which splits, with an example each.
+
+    Example:
+        >>> train = Split("train", (("same text",),), ("a",), ("a.csv:2",))
+        >>> test = Split("test", (("same text ",),), ("a",), ("b.csv:2",))
+        >>> check_overlap({"train": train, "test": test}, allow_overlap=True)
+    """
+    if allow_overlap:
+        return
+    problems = [problem for seen, other in _pairs(splits) if (problem := _shared(seen, other))]
+    if problems:
+        raise DataError(
+            "splits share rows, so scores on them would be too good",
+            problems=problems,
+            fix="remove the shared rows, or insist with `allow_overlap: true` under `data`",
+        )
+
+
+def _pairs(splits: Mapping[str, Split]) -> Iterator[tuple[Split, Split]]:
+    seen = [splits[name] for name in ("train", "held_out") if name in splits]
+    if len(seen) == 2:
+        yield seen[0], seen[1]
+    for name, other in splits.items():
+        if name not in ("train", "held_out") and other.of is None:
+            yield from ((split, other) for split in seen)
+
+
+def _shared(seen: Split, other: Split) -> str | None:
+    items = dict(zip(seen.item_ids, seen.item_ids, strict=True))
+    by_text = {_stripped(texts): item for texts, item in zip(seen.texts, seen.item_ids, strict=True)}
+    twins = [
+        (texts, item, twin)
+        for texts, item in zip(other.texts, other.item_ids, strict=True)
+        if (twin := items.get(item) or by_text.get(_stripped(texts)))
+    ]
+    if not twins:
+        return None
+    texts, item, twin = twins[0]
+    example = " | ".join(text if len(text) <= 60 else f"{text[:57]}..." for text in texts)
+    return f"{len(twins)} of {len(other)} rows of {other.name} are in {seen.name}: {example!r} ({item} and {twin})"
+
+
+def _stripped(texts: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(text.strip() for text in texts)
+
+
+# ---------------------------------------------------------------------------------------------------------- labels
+
+
+def encode_labels(
+    splits: Mapping[str, Split], labels: Sequence[str] | None = None, *, model_labels: Sequence[str] | None = None
+) -> EncodedLabels:
+    """Class numbers for every row.
+
+    The names, in order, are `labels`, else `model_labels`, else what train and held_out hold: names sorted, or for
+    integers 0 to the largest. Integers are class numbers, unless they occur among the names (a model with the classes
+    "1" to "5"): then they mean the class of that name. A split may lack classes.
+
+    Args:
+        splits: as `load_splits` gives them.
+        labels: the task's own order.
+        model_labels: the model's names in the order of its outputs; None where they are mere placeholders.
+
+    Returns:
+        The names, and an int64 array [n] per split.
+
+    Raises:
+        DataError: labels that are not among the names, per split with their counts and the nearest name.
+
+    Example:
+        >>> held_out = Split("held_out", (("a",), ("b",)), ("web", "net"), ("f:2", "f:3"))
+        >>> names, ids = encode_labels({"held_out": held_out})
+        >>> names, ids["held_out"].tolist()
+        (('net', 'web'), [1, 0])
+    """
+    names = tuple(labels or model_labels or _names_in(splits))
+    number_of = _numbers(names, {label for split in splits.values() for label in split.labels})
+    problems = [line for split in splits.values() for line in _unknown(split, number_of, names)]
+    known = ", ".join(names[:20]) + (f", ... ({len(names)} in all)" if len(names) > 20 else "")
+    raise_problems(problems, f"labels that are none of: {known}", fix="mend these rows, or give `labels` in the task")
+    ids = {
+        name: np.fromiter((number_of[label] for label in split.labels), dtype=np.int64, count=len(split))
+        for name, split in splits.items()
+    }
+    return EncodedLabels(names, ids)
+
+
+def _names_in(splits: Mapping[str, Split]) -> list[str]:
+    found = {label for name in ("train", "held_out") if name in splits for label in splits[name].labels}
+    integers = [label for label in found if isinstance(label, int)]
+    if integers:
+        # Class numbers, not merely names: a small held-out split may lack a class, and the others must not move up.
+        return [str(number) for number in range(max(integers) + 1)]
+    return sorted(str(label) for label in found)
+
+
+def _numbers(names: Sequence[str], labels: Iterable[Label]) -> dict[Label, int]:
+    numbers: dict[Label, int] = {name: at for at, name in enumerate(names)}
+    integers = [label for label in labels if isinstance(label, int)]
+    if any(str(label) in numbers for label in integers):
+        return numbers | {int(name): at for at, name in enumerate(names) if _INTEGER.fullmatch(name)}
+    return numbers | dict(zip(range(len(names)), range(len(names)), strict=True))
+
+
+def _unknown(split: Split, number_of: Mapping[Label, int], names: Sequence[str]) -> Iterator[str]:
+    counts = Counter(label for label in split.labels if label not in number_of)
+    for label, count in sorted(counts.items(), key=lambda pair: (-pair[1], str(pair[0]))):
+        rows = f"{count} row{'s' if count > 1 else ''}"
+        numbers = [number for number in number_of if isinstance(number, int)]
+        near = f"; allowed: {min(numbers)} to {max(numbers)}" if isinstance(label, int) else nearest(label, names)
+        yield f"{split.name}: {label!r} ({rows}){near}"
+
+
+# ---------------------------------------------------------------------------------------------------------- digest
+
+
+def digest(split: Split) -> str:
+    """SHA-256 of a split's texts and labels in order: equal content, equal digest, wherever it came from.
+
+    Returns:
+        64 hexadecimal digits.
+
+    Example:
+        >>> digest(Split("test", (("a",),), ("x",), ("f:2",)))[:8]
+        '1327285b'
+    """
+    content = hashlib.sha256()
+    for texts, label in zip(split.texts, split.labels, strict=True):
+        content.update(json.dumps([*texts, label]).encode() + b"\n")
+    return content.hexdigest()

@@ -1,0 +1,225 @@
+"""Reading rows: TSV, CSV, JSON lines (each compressed or not) and Parquet become one small Table."""
+
+from __future__ import annotations
+
+import bz2
+import csv
+import difflib
+import gzip
+import io
+import json
+import lzma
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from stockpot.errors import DataError, MissingExtraError
+
+__all__ = ["Table", "nearest", "raise_problems", "read_table"]
+
+_MAX_PROBLEMS_SHOWN = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Columns of a file, as they stand in it.
+
+    Args:
+        columns: name -> values, all of one length; None where a value is missing.
+        lines: where each row ends in the file, counted from 1 (Parquet: the row's number).
+    """
+
+    columns: Mapping[str, Sequence[Any]]
+    lines: Sequence[int]
+
+    @property
+    def n_rows(self) -> int:
+        """Number of rows, the header left out."""
+        return len(self.lines)
+
+
+def read_table(path: Path, columns: Iterable[str], *, name: str) -> Table:
+    """The wanted columns of a file; the ending of its name says what it is.
+
+    `.tsv`, `.tab` (no quoting: tabs separate, quotes are text), `.csv` (quoted as in RFC 4180), `.jsonl`, `.ndjson`, in
+    UTF-8 and optionally compressed (`.gz`, `.xz`, `.bz2`); `.parquet`, `.pq`.
+
+    Args:
+        path: the file.
+        columns: those needed.
+        name: what to call the file in errors.
+
+    Raises:
+        DataError: no such file, unknown ending, damaged, not UTF-8, no rows, ragged rows, repeated or missing columns.
+        MissingExtraError: Parquet without pyarrow.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as folder:
+        ...     _ = Path(folder, "a.tsv").write_text("section\\tname\\nnet\\tautossh\\n")
+        ...     dict(read_table(Path(folder, "a.tsv"), ["name"], name="a.tsv").columns)
+        {'name': ['autossh']}
+    """
+    wanted = tuple(dict.fromkeys(columns))
+    compressed = path.suffix.lower() in _DECOMPRESS
+    kind = Path(path.stem).suffix.lower() if compressed else path.suffix.lower()
+    if kind in _PARQUET and not compressed:
+        table = _read_parquet(path, wanted, name)
+    elif kind in _READERS:
+        table = _READERS[kind](_read_text(path, name), wanted, name)
+    else:
+        known = ", ".join([*_READERS, *_PARQUET])
+        raise DataError(f"{name}: unknown kind of file; known: {known} (text also {', '.join(_DECOMPRESS)})")
+    if not table.n_rows:
+        raise DataError(f"{name} holds no rows", fix="give a file with at least one row below the header")
+    return table
+
+
+def raise_problems(problems: Iterable[str], message: str, *, fix: str) -> None:
+    """A DataError naming the first ten problems and the number of the others; nothing where there is no problem.
+
+    Example:
+        >>> raise_problems([], "rows are wrong", fix="mend them")
+    """
+    found = list(problems)
+    if found:
+        more = len(found) - _MAX_PROBLEMS_SHOWN
+        shown = found[:_MAX_PROBLEMS_SHOWN] + ([f"and {more} more"] if more > 0 else [])
+        raise DataError(message, problems=shown, fix=fix)
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """' (did you mean ...?)', or '' where nothing is near.
+
+    Example:
+        >>> nearest("synopsys", ["synopsis", "long"])
+        " (did you mean 'synopsis'?)"
+    """
+    found = difflib.get_close_matches(name, list(known), n=1)
+    return f" (did you mean {found[0]!r}?)" if found else ""
+
+
+_DECOMPRESS: Mapping[str, Callable[[bytes], bytes]] = {
+    ".gz": gzip.decompress,
+    ".xz": lzma.decompress,
+    ".bz2": bz2.decompress,
+}
+
+
+def _read_text(path: Path, name: str) -> str:
+    try:
+        content = path.read_bytes()
+        content = _DECOMPRESS.get(path.suffix.lower(), bytes)(content)
+    except FileNotFoundError as exc:
+        raise DataError(f"no such file: {name} (looked in {path.parent})", fix="correct `file`") from exc
+    except (OSError, EOFError, ValueError, zlib.error, lzma.LZMAError) as exc:
+        raise DataError(f"{name} cannot be read: {exc}", fix="give a whole file that you may read") from exc
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as exc:
+        line = exc.object[: exc.start].count(b"\n") + 1
+        wrong = f"byte {exc.object[exc.start]:#04x}"
+        raise DataError(f"{name}, line {line}: {wrong} is not UTF-8", fix="save the file as UTF-8") from exc
+
+
+def _read_tsv(text: str, wanted: Sequence[str], name: str) -> Table:
+    return _read_separated(
+        csv.reader(io.StringIO(text, newline=""), delimiter="\t", quoting=csv.QUOTE_NONE), wanted, name
+    )
+
+
+def _read_csv(text: str, wanted: Sequence[str], name: str) -> Table:
+    # strict: without it one stray quote swallows the rest of the file into one field without a word.
+    return _read_separated(csv.reader(io.StringIO(text, newline=""), strict=True), wanted, name)
+
+
+def _read_separated(reader: Any, wanted: Sequence[str], name: str) -> Table:
+    rows = _numbered_rows(reader, name)
+    _, header = next(rows, (0, None))
+    if header is None:
+        raise DataError(f"{name} is empty", fix="give a file with a header and rows")
+    _check_columns(header, wanted, name)
+    body = list(rows)
+    ragged = (
+        f"line {line}: {len(row)} fields where the header has {len(header)}"
+        for line, row in body
+        if len(row) != len(header)
+    )
+    raise_problems(ragged, f"{name}: rows that do not fit the header", fix="mend or remove these rows")
+    positions = {column: header.index(column) for column in wanted}
+    columns = {column: [row[at] or None for _, row in body] for column, at in positions.items()}
+    return Table(columns, [line for line, _ in body])
+
+
+def _numbered_rows(reader: Any, name: str) -> Iterator[tuple[int, list[str]]]:
+    """Rows that are not blank, with the line each ends in."""
+    try:
+        for row in reader:
+            if row:
+                yield reader.line_num, row
+    except csv.Error as exc:
+        raise DataError(
+            f"{name}, line {reader.line_num}: {exc}",
+            fix="mend the quotes, or save the file as .tsv, where quotes are text",
+        ) from exc
+
+
+def _check_columns(there: Sequence[str], wanted: Sequence[str], name: str) -> None:
+    twice = sorted({column for column in there if there.count(column) > 1})
+    if twice:
+        raise DataError(f"{name}: columns given twice: {', '.join(twice)}", fix="rename them in the header")
+    missing = [f"no column {column!r}{nearest(column, there)}" for column in wanted if column not in there]
+    raise_problems(missing, f"{name} has the columns {', '.join(there)}", fix="correct `text` or `label`")
+
+
+def _read_json_lines(text: str, wanted: Sequence[str], name: str) -> Table:
+    numbered = [(at, line) for at, line in enumerate(text.split("\n"), 1) if line.strip()]
+    parsed = [(at, _parse_object(line)) for at, line in numbered]
+    wrong = (f"line {at}: {row}" for at, row in parsed if isinstance(row, str))
+    raise_problems(wrong, f"{name}: lines that are no JSON objects", fix='write one {"key": value} per line')
+    rows = [(at, row) for at, row in parsed if isinstance(row, dict)]
+    if rows:
+        _check_columns(list(dict.fromkeys(key for _, row in rows for key in row)), wanted, name)
+    return Table({column: [row.get(column) for _, row in rows] for column in wanted}, [at for at, _ in rows])
+
+
+def _parse_object(line: str) -> dict[str, Any] | str:
+    """The object, or what is wrong with the line."""
+    try:
+        value = json.loads(line)
+    except (ValueError, RecursionError) as exc:
+        return f"not JSON ({exc})"
+    return value if isinstance(value, dict) else f"a {type(value).__name__}, not an object"
+
+
+_Reader = Callable[[str, Sequence[str], str], Table]
+_READERS: Mapping[str, _Reader] = {
+    ".tsv": _read_tsv,
+    ".tab": _read_tsv,
+    ".csv": _read_csv,
+    ".jsonl": _read_json_lines,
+    ".ndjson": _read_json_lines,
+}
+_PARQUET = (".parquet", ".pq")
+
+
+def _read_parquet(path: Path, wanted: Sequence[str], name: str) -> Table:
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ModuleNotFoundError as exc:
+        if exc.name != "pyarrow":  # a broken installation is not a missing one
+            raise
+        raise MissingExtraError("pyarrow", extra="hf", needed_for=f"reading {name}") from exc
+    if not path.is_file():
+        raise DataError(f"no such file: {name} (looked in {path.parent})", fix="correct `file`")
+    try:
+        with pyarrow.parquet.ParquetFile(path) as file:
+            _check_columns(file.schema_arrow.names, wanted, name)
+            content = file.read(columns=list(wanted))
+    except (pyarrow.ArrowException, OSError) as exc:
+        raise DataError(f"{name} cannot be read: {exc}", fix="give a whole Parquet file") from exc
+    columns = {column: content.column(column).to_pylist() for column in wanted}
+    return Table(columns, range(1, content.num_rows + 1))

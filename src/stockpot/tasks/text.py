@@ -1,0 +1,206 @@
+"""Text classification with transformers: data, one resident model, predictions by soup and split."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from stockpot.config import TaskConfig
+from stockpot.errors import ConfigError
+from stockpot.metrics import METRICS
+from stockpot.tasks.batches import Batch
+from stockpot.tasks.classifier import ResidentClassifier, tokenised
+from stockpot.tasks.data import Split, check_overlap, digest, encode_labels, load_splits
+from stockpot.tasks.hardware import Hardware, choose_hardware, import_hf, n_cores
+from stockpot.types import Incumbent, Predictions, Score, Soup
+
+__all__ = ["TextClassification"]
+
+#: Raised whenever the way from text to logits changes: older predictions are then not reused.
+PREPROCESSING_VERSION = 1
+
+
+class TextClassification:
+    """A model family, data and a metric: predicts with any soup of sequence classifiers.
+
+    Data are read and checked when it is made; the model is built at the first prediction.
+
+    Args:
+        config: the task.
+        folder: relative paths in `config` start here.
+        model_folder: has config.json and the tokenizer.
+        n_threads: batches in flight on a CPU; default: the cores. Does not change a single bit.
+
+    Raises:
+        DataError: rows, labels or splits are wrong; held-out rows are in test.
+        ConfigError: no usable model configuration.
+    """
+
+    def __init__(self, config: TaskConfig, *, folder: Path, model_folder: Path, n_threads: int | None = None) -> None:
+        self.config = config
+        self.metric = config.metric
+        self._model_folder = model_folder
+        self._n_threads = n_threads or n_cores()
+        self._splits: dict[str, Split] = load_splits(config.data, folder=folder)
+        check_overlap(self._splits, config.data.allow_overlap)
+        self.label_names, self._labels = encode_labels(
+            self._splits, config.labels, model_labels=_model_labels(model_folder)
+        )
+        self._batches: dict[str, list[Batch]] = {}
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """The splits that are scored, in the table's order: held_out, test, shift:NAME."""
+        return tuple(name for name in self._splits if name != "train")
+
+    def evaluate(self, soup: Soup, *, against: Incumbent | None = None) -> Score:
+        """The soup's score on the held-out split: an Evaluate."""
+        return self.score(self.predict(soup, "held_out", against=against))
+
+    def score(self, predictions: Predictions) -> Score:
+        """The task's metric of some predictions."""
+        return METRICS[self.metric](predictions.logits, predictions.labels)
+
+    def predict(self, soup: Soup, split: str, *, against: Incumbent | None = None) -> Predictions:
+        """Logits and labels of one soup on one split.
+
+        Raises:
+            BlendError, CheckpointError: the soup cannot be blended or does not fit the model.
+            EvaluationError: logits that are not finite.
+        """
+        self._model.load(soup, against=against)
+        return Predictions(self._model.logits(self._batches_of(split), self.n_examples(split)), self._labels[split])
+
+    def prepared_forward(self, soup: Soup, split: str, *, max_batches: int) -> tuple[Callable[[], Any], int]:
+        """A forward pass over a split's first batches, weights loaded, warmed up; and its number of examples."""
+        self._model.load(soup)
+        batches = self._batches_of(split)[:max_batches]
+        n_examples = sum(len(batch.rows) for batch in batches)
+        renumbered, start = [], 0
+        for batch in batches:
+            renumbered.append(Batch(batch.inputs, np.arange(start, start + len(batch.rows))))
+            start += len(batch.rows)
+        self._model.logits(renumbered[:1], len(renumbered[0].rows))
+        return lambda: self._model.logits(renumbered, n_examples), n_examples
+
+    def n_examples(self, split: str) -> int:
+        """Number of examples of a split."""
+        return len(self._labels[split])
+
+    def labels(self, split: str) -> np.ndarray[Any, Any]:
+        """Labels [n] int64 of a split."""
+        return self._labels[split]
+
+    def item_ids(self, split: str) -> tuple[str, ...]:
+        """Which item each example is about; shifts that perturb the test set share its items."""
+        return self._splits[split].item_ids
+
+    def texts(self, split: str) -> Sequence[tuple[str, ...]]:
+        """The text columns of a split."""
+        return self._splits[split].texts
+
+    def identity(self, split: str) -> str:
+        """SHA-256 of everything beside the weights that the logits of a split depend on."""
+        return _sha256({**self._settings_identity, "data": self.data_digest(split), "labels": self.label_names})
+
+    def data_digest(self, split: str) -> str:
+        """SHA-256 of a split's texts and labels."""
+        return digest(self._splits[split])
+
+    @cached_property
+    def is_order_invariant(self) -> bool:
+        """Whether rows may be reordered on this machine without changing a logit (self-check on one batch)."""
+        return self._model.is_order_invariant(self._batches_of("held_out")[0])
+
+    @cached_property
+    def hardware(self) -> Hardware:
+        """Device and precision, resolved."""
+        settings = self.config.evaluation
+        return choose_hardware(device=settings.device, precision=settings.precision)
+
+    @cached_property
+    def _model(self) -> ResidentClassifier:
+        return ResidentClassifier(
+            self._model_folder, n_labels=len(self.label_names), hardware=self.hardware, n_threads=self._n_threads
+        )
+
+    @cached_property
+    def _settings_identity(self) -> Mapping[str, Any]:
+        torch, transformers = import_hf()
+        settings = self.config.evaluation
+        return {
+            "family": self.config.family,
+            "model": _model_identity(self._model_folder),
+            "preprocessing": PREPROCESSING_VERSION,
+            "max_length": settings.max_length,
+            "batch_size": settings.batch_size,
+            "device": self.hardware.device,
+            "precision": self.hardware.precision,
+            "capability": self.hardware.capability,
+            "torch": torch.__version__,
+            "transformers": transformers.__version__,
+        }
+
+    def _batches_of(self, split: str) -> list[Batch]:
+        if split not in self._batches:
+            settings = self.config.evaluation
+            self._batches[split] = tokenised(
+                self._model_folder,
+                self._splits[split].texts,
+                batch_size=settings.batch_size,
+                max_length=settings.max_length,
+            )
+        return self._batches[split]
+
+
+# Of a model folder only what shapes its logits: these keys of config.json say who wrote it.
+_VOLATILE_KEYS = {"_name_or_path", "transformers_version", "id2label", "label2id", "dtype", "torch_dtype"}
+_TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "merges.txt", "spiece.model", "tokenizer.model")
+
+
+def _model_identity(folder: Path) -> Mapping[str, Any]:
+    config = {key: value for key, value in _model_config(folder).items() if key not in _VOLATILE_KEYS}
+    files = {
+        name: hashlib.sha256((folder / name).read_bytes()).hexdigest()
+        for name in _TOKENIZER_FILES
+        if (folder / name).is_file()
+    }
+    return {"config": config, "tokenizer": files}
+
+
+def _model_labels(folder: Path) -> tuple[str, ...] | None:
+    """The label names in a model's config.json, in order; None where they are the placeholders LABEL_0, ..."""
+    names = _model_config(folder).get("id2label")
+    if not isinstance(names, dict) or not names:
+        return None
+    ordered = tuple(str(names[key]) for key in sorted(names, key=int))
+    if all(name == f"LABEL_{index}" for index, name in enumerate(ordered)):
+        return None
+    return ordered
+
+
+def _model_config(folder: Path) -> dict[str, Any]:
+    path = folder / "config.json"
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as exc:
+        raise ConfigError(
+            f"{folder}: no config.json, so the model's architecture is unknown",
+            fix="give model folders, or name one with `model:` in the task file",
+        ) from exc
+    except (OSError, ValueError) as exc:
+        raise ConfigError(f"{path}: not readable as JSON: {exc}") from exc
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path}: not a JSON object")
+    return content
+
+
+def _sha256(value: Any) -> str:
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), default=str)
+    return hashlib.sha256(text.encode()).hexdigest()
