@@ -1,7 +1,7 @@
 """stockpot: one better model from many fine-tuned ones.
 
-Model soups (Wortsman et al. 2022): average the weights of fine-tunes of one pre-trained network. Names are imported when
-they are first used, so that `import stockpot` costs next to nothing.
+Model soups (Wortsman et al. 2022): average the weights of fine-tunes of one pre-trained network. Names are imported
+when they are first used, so that `import stockpot` costs next to nothing.
 
 Example:
     >>> from stockpot import Ingredient, greedy

@@ -26,7 +26,8 @@ __all__ = ["RAISED", "RETURNED", "call", "main"]
 RETURNED = b"v"
 RAISED = b"e"
 
-_WATCH_SECONDS = 0.5
+# Short, for the same command started again must not meet a worker of the one that was killed.
+_WATCH_SECONDS = 0.1
 
 
 def main(descriptor: int, parent_pid: int) -> None:

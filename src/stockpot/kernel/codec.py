@@ -53,15 +53,12 @@ def decode(raw: Bytes, dtype: str, out: Doubles) -> None:
         >>> values
         array([ 1., -0.])
     """
-    if dtype in _NUMPY_DTYPES:
-        np.copyto(out, raw.view(_NUMPY_DTYPES[dtype]))
-    elif dtype == "BF16":
-        bits = raw.view("<u2").astype(np.uint32)
-        bits <<= 16
-        np.copyto(out, bits.view(np.float32))
-    else:
+    if dtype in _MANTISSA_BITS:
         # "clip" only spares the bounds check: a byte always lies within 256 values.
         np.take(_f8_values(dtype), raw, out=out, mode="clip")
+        return
+    with np.errstate(invalid="ignore"):  # a signalling NaN
+        np.copyto(out, _upper_halves(raw) if dtype == "BF16" else raw.view(_NUMPY_DTYPES[dtype]))
 
 
 def encode(values: Doubles, dtype: str, out: Bytes) -> None:
@@ -91,6 +88,13 @@ def fits(values: Doubles, dtype: str) -> bool:
     # A NaN carries through min and max and fails both comparisons.
     limit = OVERFLOWS_AT[dtype]
     return bool(values.max(initial=0.0) < limit and values.min(initial=0.0) > -limit)
+
+
+def _upper_halves(raw: Bytes) -> npt.NDArray[np.float32]:
+    """The float32 values whose leading 16 bits are given."""
+    bits = raw.view("<u2").astype(np.uint32)
+    bits <<= 16
+    return bits.view(np.float32)
 
 
 def _encode_by_numpy(values: Doubles, dtype: str, out: Bytes) -> None:

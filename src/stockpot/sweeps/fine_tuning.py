@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
@@ -11,7 +12,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from stockpot.assembly import with_digests
-from stockpot.config import RunSettings, TaskConfig
+from stockpot.config import RunSettings
 from stockpot.errors import ConfigError
 from stockpot.journal import Journal, remember_predictions
 from stockpot.outputs import whole_folder, write_json_atomically
@@ -41,7 +42,7 @@ def make_ingredient(payload: Mapping[str, Any]) -> dict[str, Any]:
     """Fine-tunes one run, predicts with it on every split and writes its folder, whole or not at all.
 
     Args:
-        payload: name; settings (of RunSettings); task (TaskConfig) and task_folder; initialisation, target and journal
+        payload: name; settings (of RunSettings); task (JSON text) and task_folder; initialisation, target and journal
             (folders). Everything a result depends on is in it, so a run repeated elsewhere has the same bytes.
 
     Returns:
@@ -64,9 +65,9 @@ def make_ingredient(payload: Mapping[str, Any]) -> dict[str, Any]:
 
 
 @lru_cache(maxsize=1)
-def _task(config: TaskConfig, folder: Path, initialisation: Path) -> TextClassification:
-    """Kept between the runs of one worker: data are read and tokenised once."""
-    return load_task(config, initialisation, folder=folder, n_threads=1)
+def _task(config: str, folder: Path, initialisation: Path) -> TextClassification:
+    """Kept between the runs of one worker (by the task's JSON text): data are read and tokenised once."""
+    return load_task(json.loads(config), initialisation, folder=folder, n_threads=1)
 
 
 def _fine_tune(settings: RunSettings, task: TextClassification, initialisation: Path, folder: Path) -> None:

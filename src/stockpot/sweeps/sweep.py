@@ -74,8 +74,11 @@ def run_sweep(
     folder.mkdir(parents=True, exist_ok=True)
     write_json_atomically(folder / PLAN_FILE, [{"name": run.name, "settings": run.settings} for run in runs])
     shared = {
-        "task": task, "task_folder": str(task_folder), "initialisation": str(initialisation), "journal": str(journal)
-    }  # fmt: skip
+        "task": task.model_dump_json(),
+        "task_folder": str(task_folder),
+        "initialisation": str(initialisation),
+        "journal": str(journal),
+    }
     jobs = [
         Job(run.name, {**shared, "name": run.name, "settings": run.settings, "target": str(folder / run.name)})
         for run in runs

@@ -83,7 +83,7 @@ def load_task(
     if isinstance(source, TaskConfig):
         config, start = source, folder or Path()
     elif isinstance(source, Mapping):
-        config, start = task_config(source), folder or Path()
+        config, start = task_config(source, folder or Path()), folder or Path()
     else:
         config, start = load_task_config(Path(source)), Path(source).parent
     if config.model is not None:

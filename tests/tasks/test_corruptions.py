@@ -1,0 +1,106 @@
+"""Corruptions: the rate is kept, items are independent, no text is lost."""
+
+from __future__ import annotations
+
+import difflib
+from random import Random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from stockpot.config import CORRUPTION_NAMES
+from stockpot.tasks.corruptions import CORRUPTIONS, corrupt, typos, word_drop
+
+WORDS = "averaging the weights of many fine tuned models improves accuracy without any cost at inference time".split()
+TEXTS = tuple((" ".join(WORDS[i % 7 : i % 7 + 8]),) for i in range(200))
+kinds = pytest.mark.parametrize("kind", sorted(CORRUPTIONS))
+texts = st.lists(st.tuples(st.text(max_size=30)), max_size=8)
+
+
+def test_configuration_knows_them_all() -> None:
+    assert set(CORRUPTION_NAMES) == set(CORRUPTIONS)
+
+
+@kinds
+def test_the_same_seed_gives_the_same_and_another_seed_another(kind: str) -> None:
+    assert corrupt(TEXTS, kind, 0.3, 0) == corrupt(TEXTS, kind, 0.3, 0)
+    assert corrupt(TEXTS, kind, 0.3, 0) != corrupt(TEXTS, kind, 0.3, 1)
+
+
+@kinds
+def test_items_do_not_see_each_other(kind: str) -> None:
+    whole = corrupt(TEXTS, kind, 0.3, 0)
+    assert corrupt(TEXTS[:50], kind, 0.3, 0) == whole[:50]
+    replaced = (("something else altogether",), *TEXTS[1:])
+    assert corrupt(replaced, kind, 0.3, 0)[1:] == whole[1:]
+
+
+@kinds
+def test_equal_texts_of_different_items_are_corrupted_differently(kind: str) -> None:
+    same = ((" ".join(WORDS),),) * 5
+    assert len(set(corrupt(same, kind, 0.3, 0))) == 5
+
+
+@kinds
+def test_columns_have_streams_of_their_own(kind: str) -> None:
+    text = " ".join(WORDS)
+    ((first, second),) = corrupt([(text, text)], kind, 0.3, 0)
+    assert first != second
+
+
+@kinds
+@settings(deadline=None, derandomize=True, max_examples=50)
+@given(texts, st.floats(0, 1), st.integers(0, 9))
+def test_layout_is_kept_and_no_text_becomes_blank(
+    kind: str, texts: list[tuple[str]], rate: float, seed: int
+) -> None:
+    for (before,), (after,) in zip(texts, corrupt(texts, kind, rate, seed), strict=True):
+        assert bool(before.strip()) == bool(after.strip())
+
+
+@kinds
+def test_rate_zero_changes_nothing(kind: str) -> None:
+    assert corrupt(TEXTS, kind, 0.0, 0) == TEXTS
+
+
+def test_words_are_dropped_at_the_rate_and_in_order() -> None:
+    kept = corrupt(TEXTS, "word_drop", 0.4, 0)
+    n_words = sum(len(text.split()) for (text,) in TEXTS)
+    share = sum(len(text.split()) for (text,) in kept) / n_words
+    assert abs(share - 0.6) < 4 * (0.24 / n_words) ** 0.5
+    for (before,), (after,) in zip(TEXTS, kept, strict=True):
+        words = iter(before.split())
+        assert all(word in words for word in after.split())
+
+
+def test_all_words_dropped_leaves_one() -> None:
+    assert {word_drop("a b c", 1.0, Random(seed)) for seed in range(30)} == {"a", "b", "c"}
+
+
+def test_typos_happen_at_the_rate() -> None:
+    # A mistake that covers two characters saves one chance for another; at a rate of 8 % that is lost in the noise.
+    unlike = [
+        sum(tag != "equal" for tag, *_ in difflib.SequenceMatcher(None, before, after, autojunk=False).get_opcodes())
+        for (before,), (after,) in zip(TEXTS, corrupt(TEXTS, "typos", 0.08, 0), strict=True)
+    ]
+    per_character = sum(unlike) / sum(len(text) for (text,) in TEXTS)
+    assert 0.07 < per_character < 0.11
+
+
+def test_every_kind_of_mistake_is_made() -> None:
+    made = {typos("ab", 0.5, Random(seed)) for seed in range(300)}
+    assert "ba" in made
+    assert {"a", "b"} <= made
+    assert any(len(text) == 3 and text[0] == "a" and text[2] == "b" for text in made)
+    assert any(len(text) == 2 and text[0] == "a" and text[1] != "b" for text in made)
+
+
+def test_an_upper_case_letter_is_not_replaced_by_itself() -> None:
+    assert all(typos("A", 1.0, Random(seed)).lower() != "a" or len(typos("A", 1.0, Random(seed))) == 1 for seed in range(50))
+
+
+def test_streams_are_frozen_for_ever() -> None:
+    """A test set must not change under a user."""
+    assert corrupt([("a small and simple audio framework",)], "typos", 0.2, 0) == ((FROZEN_TYPOS,),)
+    assert corrupt([("a small and simple audio framework",)], "word_drop", 0.4, 0) == ((FROZEN_DROP,),)
