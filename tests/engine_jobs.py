@@ -1,5 +1,7 @@
 """Jobs for the tests of the engines: importable by name in a worker."""
 
+# ruff: noqa: T201 - what a job prints is part of what is tested
+
 from __future__ import annotations
 
 import os
@@ -29,7 +31,8 @@ def times_initialized(payload: dict[str, Any]) -> int:
 
 
 def double(payload: dict[str, Any]) -> Any:
-    time.sleep(payload.get("seconds", 0))
+    while "after" in payload and not Path(payload["after"]).exists():
+        time.sleep(0.01)
     return payload["value"] * 2
 
 
@@ -58,7 +61,8 @@ def die(payload: dict[str, Any]) -> None:
 
 
 def fail(payload: dict[str, Any]) -> None:
-    Path(payload["log"]).open("a").write("x")
+    with Path(payload["log"]).open("a") as log:
+        log.write("x")
     kinds = {"stockpot": DataError("3 rows have no label", fix="drop them"), "exit": SystemExit(3)}
     raise kinds.get(payload["kind"]) or RuntimeError("boom")
 

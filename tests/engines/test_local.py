@@ -1,4 +1,4 @@
-"""The local engine with real processes: whatever becomes of a worker, every job has its result and no process is left."""
+"""The local engine with real processes: every job has its result, no process is left."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from stockpot.engines import Job, LocalEngine, Result, available_cores
+from stockpot.errors import RunError
 from stockpot.outputs.partial import process_is_alive
 
 GENEROUS = 60.0  # seconds; a limit for hanging, not a claim about speed
@@ -50,21 +51,26 @@ def test_no_jobs_no_processes() -> None:
     assert LocalEngine().run("no.such.module:function", []) == []
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-def test_results_come_in_the_order_of_the_jobs(workers: int) -> None:
-    seconds = [0.4, 0.0, 0.0, 0.0]
-    ended: list[str] = []
+@pytest.mark.parametrize(("workers", "order"), [(1, "0123"), (2, "1230")])
+def test_results_come_in_the_order_of_the_jobs(tmp_path: Path, workers: int, order: str) -> None:
     started: list[str] = []
+    ended: list[str] = []
+
+    def note(result: Result) -> None:
+        ended.append(result.name.removeprefix("job "))
+        if result.name == "job 3":
+            (tmp_path / "job 3 has ended").touch()
+
+    first = {"after": str(tmp_path / "job 3 has ended")} if workers == 2 else {}
     results = LocalEngine(workers=workers).run(
         "engine_jobs:double",
-        jobs(*({"value": number, "seconds": s} for number, s in enumerate(seconds))),
-        on_result=lambda result: ended.append(result.name),
+        jobs({"value": 0, **first}, *({"value": number} for number in (1, 2, 3))),
+        on_result=note,
         on_start=lambda job: started.append(job.name),
     )
     assert results == [Result(f"job {number}", number * 2) for number in range(4)]
     assert started == ["job 0", "job 1", "job 2", "job 3"]
-    assert sorted(ended) == started
-    assert (ended == started) == (workers == 1)
+    assert "".join(ended) == order
 
 
 def test_workers_are_processes_that_stay_and_have_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -133,7 +139,7 @@ def test_what_cannot_be_called_or_returned_is_said(function: str, text: str) -> 
 
 @pytest.mark.parametrize("function", ["double", "engine_jobs:", ":double"])
 def test_a_function_is_named_module_colon_function(function: str) -> None:
-    with pytest.raises(ValueError, match="is not package.module:function"):
+    with pytest.raises(ValueError, match=r"is not package\.module:function"):
         LocalEngine().run(function, jobs({}))
 
 
@@ -190,6 +196,12 @@ def test_a_worker_that_does_not_start_says_why(monkeypatch: pytest.MonkeyPatch, 
     (result,) = LocalEngine(workers=1).run("engine_jobs:double", jobs({"value": 1}))
     assert "half an installation" in (result.error or "")
     assert result.attempts == 2
+
+
+def test_a_system_that_starts_no_process_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "no python"))
+    with pytest.raises(RunError, match="cannot start a worker process"):
+        LocalEngine(workers=1).run("engine_jobs:double", jobs({"value": 1}))
 
 
 # --- the channel ---------------------------------------------------------------------------------------------------
@@ -272,7 +284,8 @@ SCRIPT = """
 import sys
 from stockpot.engines import Job, LocalEngine
 print("imported", flush=True)
-print([r.value for r in LocalEngine(workers=2).run("engine_jobs:double", [Job("a", {"value": 1}), Job("b", {"value": 2})])])
+jobs = [Job("a", {"value": 1}), Job("b", {"value": 2})]
+print([result.value for result in LocalEngine(workers=2).run("engine_jobs:double", jobs)])
 """
 
 
