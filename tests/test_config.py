@@ -256,7 +256,7 @@ def test_a_wrong_experiment_is_explained(path: str, value: Any, expected: str) -
         ({"learning_rat": 1e-4}, "space.learning_rat: unknown setting (did you mean 'learning_rate'?); allowed:"),
         ({"seed": 3}, "space.seed: is not for the space: every run draws its own from sweep.seed"),
         ({"learning_rate": "fast"}, "space.learning_rate: got 'fast'; allowed: a number"),
-        ({"learning_rate": 0}, "space.learning_rate: got 0.0; allowed: a number > 0"),
+        ({"learning_rate": 0}, "space.learning_rate: got 0; allowed: a number > 0"),
         ({"learning_rate": {"log_uniform": [1e-3, 1e-5]}}, "got the range [0.001, 1e-05]; allowed: low <= high"),
         ({"learning_rate": {"log_uniform": [0, 1e-3]}}, "got the lower bound 0; allowed: > 0, a logarithm must exist"),
         ({"learning_rate": {"log_uniform": 1e-3}}, "log_uniform: got 0.001; allowed: [low, high], two finite numbers"),

@@ -88,6 +88,14 @@ def test_a_tied_name_may_be_left_out_and_may_be_the_stored_one() -> None:
     check_compatible([tied, mirrored])
 
 
+def test_a_shared_tensor_that_differs_is_one_problem() -> None:
+    one = made("a", {"lm_head": "wte"}, wte=("F32", (2,)))
+    two = made("b", {"lm_head": "wte"}, wte=("F32", (3,)))
+    with pytest.raises(IncompatibleError) as caught:
+        check_compatible([one, two])
+    assert caught.value.problems == ("wte: [2] F32 in 'a' but [3] F32 in 'b'",)
+
+
 def test_ties_to_different_tensors_are_a_mismatch() -> None:
     one = made("a", {"z": "x"}, x=("F32", (2,)), y=("F32", (2,)))
     two = made("b", {"z": "y"}, x=("F32", (2,)), y=("F32", (2,)))

@@ -5,7 +5,7 @@ import pytest
 
 from fakes import FakeCheckpoint, float_checkpoint
 from stockpot.errors import BlendError
-from stockpot.kernel import blend
+from stockpot.kernel import CHUNK_ELEMENTS, blend
 from stockpot.types import Coefficients
 
 NAN, INF = float("nan"), float("inf")
@@ -48,6 +48,13 @@ def test_infinities_that_cancel_are_found() -> None:
 def test_not_finite_is_found_in_every_dtype(dtype: str, data: np.ndarray) -> None:
     checkpoint = FakeCheckpoint({"w": (dtype, data, (1,))}, source="a")
     assert "w in 'a': 1 value is not finite" in str(error_of([checkpoint], Coefficients.equal(1)))
+
+
+def test_the_index_is_right_beyond_the_first_chunk() -> None:
+    values = np.zeros(2 * CHUNK_ELEMENTS, "<f4")
+    values[CHUNK_ELEMENTS + 7] = NAN
+    error = error_of([float_checkpoint("a", w=values)], Coefficients.equal(1))
+    assert f"nan at index {CHUNK_ELEMENTS + 7}" in str(error)
 
 
 def test_labels_are_used() -> None:

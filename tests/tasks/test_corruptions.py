@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from stockpot.config import CORRUPTION_NAMES
 from stockpot.tasks.corruptions import CORRUPTIONS, corrupt, typos, word_drop
 
-WORDS = "averaging the weights of many fine tuned models improves accuracy without any cost at inference time".split()
-TEXTS = tuple((" ".join(WORDS[i % 7 : i % 7 + 8]),) for i in range(200))
+WORDS = ("averaging", "the", "weights", "of", "many", "fine", "tuned", "models", "improves", "accuracy", "at", "once")
+TEXTS = tuple((" ".join(WORDS[i % 5 : i % 5 + 8]),) for i in range(200))
 kinds = pytest.mark.parametrize("kind", sorted(CORRUPTIONS))
 texts = st.lists(st.tuples(st.text(max_size=30)), max_size=8)
 
@@ -52,9 +52,7 @@ def test_columns_have_streams_of_their_own(kind: str) -> None:
 @kinds
 @settings(deadline=None, derandomize=True, max_examples=50)
 @given(texts, st.floats(0, 1), st.integers(0, 9))
-def test_layout_is_kept_and_no_text_becomes_blank(
-    kind: str, texts: list[tuple[str]], rate: float, seed: int
-) -> None:
+def test_layout_is_kept_and_no_text_becomes_blank(kind: str, texts: list[tuple[str]], rate: float, seed: int) -> None:
     for (before,), (after,) in zip(texts, corrupt(texts, kind, rate, seed), strict=True):
         assert bool(before.strip()) == bool(after.strip())
 
@@ -96,11 +94,16 @@ def test_every_kind_of_mistake_is_made() -> None:
     assert any(len(text) == 2 and text[0] == "a" and text[1] != "b" for text in made)
 
 
-def test_an_upper_case_letter_is_not_replaced_by_itself() -> None:
-    assert all(typos("A", 1.0, Random(seed)).lower() != "a" or len(typos("A", 1.0, Random(seed))) == 1 for seed in range(50))
+def test_a_letter_is_never_substituted_by_itself() -> None:
+    # Of one letter: deleted it stays as it is (no text becomes blank), else it is substituted or gets a companion.
+    made = {typos("A", 1.0, Random(seed)) for seed in range(300)}
+    assert "a" not in made
+    assert {text for text in made if len(text) == 1 and text != "A"} == set("bcdefghijklmnopqrstuvwxyz")
 
 
 def test_streams_are_frozen_for_ever() -> None:
     """A test set must not change under a user."""
-    assert corrupt([("a small and simple audio framework",)], "typos", 0.2, 0) == ((FROZEN_TYPOS,),)
-    assert corrupt([("a small and simple audio framework",)], "word_drop", 0.4, 0) == ((FROZEN_DROP,),)
+    assert corrupt([("a small and simple audio framework",)], "typos", 0.2, 0) == (
+        ("a small ads imple audoi framework",),
+    )
+    assert corrupt([("a small and simple audio framework",)], "word_drop", 0.4, 0) == (("a small and audio",),)

@@ -24,6 +24,7 @@ __all__ = ["EncodedLabels", "Label", "Split", "check_overlap", "digest", "encode
 
 Label: TypeAlias = str | int
 _INTEGER = re.compile(r"-?(?:0|[1-9][0-9]*)")  # "007" stays a name
+_SURROGATE = re.compile("[\ud800-\udfff]")  # JSON can spell half a character, which no tokenizer takes
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,8 +239,7 @@ def _wrong_cell(value: object, *, is_label: bool) -> str | None:
         return None
     if not isinstance(value, str):
         return f"holds {value!r}, which is no {'name or integer' if is_label else 'text'}"
-    # JSON can spell half a character (a lone surrogate), which no tokenizer takes.
-    return "holds half of a surrogate pair" if any("\ud800" <= character <= "\udfff" for character in value) else None
+    return "holds half of a surrogate pair" if _SURROGATE.search(value) else None
 
 
 def _split(name: str, source: _Source, table: Table, rows: Sequence[int]) -> Split:
