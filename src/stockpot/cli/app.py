@@ -11,8 +11,12 @@ import click
 import typer
 
 from stockpot._version import __version__
-from stockpot.cli import compare, mix, run, soup, sweep
+from stockpot.cli.compare import compare
 from stockpot.cli.console import print_error
+from stockpot.cli.mix import mix
+from stockpot.cli.run import run
+from stockpot.cli.soup import soup
+from stockpot.cli.sweep import sweep
 from stockpot.errors import StockpotError
 
 __all__ = ["app", "main"]
@@ -21,12 +25,12 @@ app = typer.Typer(
     name="stockpot",
     help="One better model from many fine-tuned ones: model soups with honest comparison.",
     no_args_is_help=True,
-    rich_markup_mode="markdown",
+    rich_markup_mode="rich",  # "markdown" costs 0.12 s of imports for every --help
     pretty_exceptions_enable=False,
     add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (mix.mix, soup.soup, compare.compare, run.run, sweep.sweep):
+for command in (mix, soup, compare, run, sweep):
     app.command()(command)
 
 

@@ -25,7 +25,7 @@ def compare(
 ) -> None:
     """Put every method side by side for existing checkpoints.
 
-    Example: `stockpot compare 'runs/*' --task task.yaml -o comparison`
+    Example: stockpot compare 'runs/*' --task task.yaml -o comparison
     """
     from stockpot.checkpoints import ingredients
     from stockpot.cli.coefficients import mixing_notes

@@ -32,7 +32,7 @@ def mix(
 ) -> None:
     """Average checkpoints into one; needs no task and no model class.
 
-    Example: `stockpot mix 'runs/*' -o soup`
+    Example: stockpot mix 'runs/*' -o soup
     """
     from stockpot.assembly import OutputOptions, with_digests, write
     from stockpot.checkpoints import ingredients

@@ -22,7 +22,7 @@ def run(
 
     Killed and started again it continues; finished, it prints its table.
 
-    Example: `stockpot run experiments/debian-sections/quickstart.yaml -o out/debian-sections`
+    Example: stockpot run experiments/debian-sections/quickstart.yaml -o out/debian-sections
     """
     from stockpot.cli.console import print_line, print_results, progress_lines
     from stockpot.config import load_experiment_config

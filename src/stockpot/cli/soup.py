@@ -25,7 +25,7 @@ def soup(
 ) -> None:
     """Make the best soup of checkpoints by a held-out set.
 
-    Example: `stockpot soup 'runs/*' --task task.yaml --recipe greedy -o soup`
+    Example: stockpot soup 'runs/*' --task task.yaml --recipe greedy -o soup
     """
     from stockpot.checkpoints import ingredients
     from stockpot.cli.coefficients import mixing_notes

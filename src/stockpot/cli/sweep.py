@@ -20,7 +20,7 @@ def sweep(
 ) -> None:
     """Only the fine-tuning runs of an experiment; `stockpot run` on the same folder goes on from there.
 
-    Example: `stockpot sweep experiment.yaml -o out/mine`
+    Example: stockpot sweep experiment.yaml -o out/mine
     """
     from stockpot.cli.console import print_line, progress_lines
     from stockpot.config import load_experiment_config
