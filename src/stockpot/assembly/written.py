@@ -109,7 +109,9 @@ def write(
                 labels=labels,
                 on_difference=lambda tensor, label: differing.setdefault(tensor, []).append(label),
             )
-            files = write_checkpoint(chunks, partial, specs=specs, tied=donor.tied, max_shard_bytes=max_shard_bytes)
+            files = write_checkpoint(
+                chunks, partial, specs=specs, tied=donor.tied, max_shard_bytes=max_shard_bytes, shown_as=Path(folder)
+            )
             side = copy_side_files(donor.folder, partial) if donor.folder is not None else ()
             if card is not None:
                 (partial / "README.md").write_text(card(soup), encoding="utf-8")

@@ -86,6 +86,7 @@ def write_checkpoint(
     tied: Mapping[str, str] | None = None,
     max_shard_bytes: int = DEFAULT_MAX_SHARD_BYTES,
     metadata: Mapping[str, str] | None = None,
+    shown_as: Path | None = None,
 ) -> tuple[str, ...]:
     """Writes a checkpoint as one safetensors file, or as shards with an index, holding one chunk at a time.
 
@@ -99,6 +100,7 @@ def write_checkpoint(
         tied: alias -> stored name; recorded in the metadata of the shard that holds the stored tensor.
         max_shard_bytes: tensor bytes per file, at least 1; a larger tensor gets a file of its own.
         metadata: text entries of every file, beside {"format": "pt"}, which transformers asks for.
+        shown_as: the folder's name in errors, where `folder` is a temporary one.
 
     Returns:
         Names of the files written, the index last.
@@ -118,8 +120,9 @@ def write_checkpoint(
     texts = {"format": "pt", **(metadata or {})}
     shards = _plan(specs, tied or {}, texts, max_shard_bytes)
     needed = sum(len(shard.header) for shard in shards) + sum(spec.nbytes for spec in specs.values())
-    with _translated(folder, needed):
-        _refuse_small_disk(folder, needed)
+    shown_as = shown_as or folder
+    with _translated(folder, needed, shown_as):
+        _refuse_small_disk(folder, needed, shown_as)
         stream = iter(chunks)
         for shard in shards:
             _write_shard(stream, folder, shard, specs)
@@ -224,24 +227,26 @@ def _appearing_whole(path: Path) -> Iterator[BinaryIO]:
 
 
 @contextmanager
-def _translated(folder: Path, needed: int) -> Iterator[None]:
+def _translated(folder: Path, needed: int, shown_as: Path) -> Iterator[None]:
     try:
         yield
     except OSError as exc:
         if exc.errno in _NO_SPACE:
-            raise _disk_full(folder, needed) from exc
-        raise OutputError(f"{folder}: cannot be written: {exc.strerror or exc}", fix="check its permissions") from exc
+            raise _disk_full(folder, needed, shown_as) from exc
+        raise OutputError(
+            f"{shown_as}: cannot be written: {exc.strerror or exc}", fix="check permissions and limits on file sizes"
+        ) from exc
 
 
-def _refuse_small_disk(folder: Path, needed: int) -> None:
+def _refuse_small_disk(folder: Path, needed: int, shown_as: Path) -> None:
     usage = shutil.disk_usage(folder)
     if usage.total and usage.free < needed:  # some network file systems report 0 for everything
-        raise _disk_full(folder, needed)
+        raise _disk_full(folder, needed, shown_as)
 
 
-def _disk_full(folder: Path, needed: int) -> OutputError:
+def _disk_full(folder: Path, needed: int, shown_as: Path) -> OutputError:
     free = shutil.disk_usage(folder).free
     return OutputError(
-        f"{folder}: the checkpoint needs {needed:,} bytes, {free:,} are free",
+        f"{shown_as}: the checkpoint needs {needed:,} bytes, {free:,} are free",
         fix="make room, or write to another disk (a quota may allow less than is free)",
     )

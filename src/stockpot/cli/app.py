@@ -5,9 +5,10 @@ from __future__ import annotations
 import errno
 import os
 import sys
-from typing import Annotated, NoReturn
+from collections.abc import Callable
+from functools import wraps
+from typing import Annotated, NoReturn, ParamSpec
 
-import click
 import typer
 
 from stockpot._version import __version__
@@ -19,7 +20,25 @@ from stockpot.cli.soup import soup
 from stockpot.cli.sweep import sweep
 from stockpot.errors import StockpotError
 
-__all__ = ["app", "main"]
+__all__ = ["app", "interruptible", "main"]
+
+_P = ParamSpec("_P")
+INTERRUPTED = 130
+
+
+def interruptible(command: Callable[_P, None]) -> Callable[_P, None]:
+    """The command, with Ctrl-C answered in our words (typer would say "Aborted!" and exit with 1)."""
+
+    @wraps(command)
+    def run(*args: _P.args, **kwargs: _P.kwargs) -> None:
+        try:
+            command(*args, **kwargs)
+        except KeyboardInterrupt:
+            print_error("interrupted", fix="run the same command again: it continues where it was")
+            raise typer.Exit(INTERRUPTED) from None
+
+    return run
+
 
 app = typer.Typer(
     name="stockpot",
@@ -31,7 +50,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 for command in (mix, soup, compare, run, sweep):
-    app.command()(command)
+    app.command()(interruptible(command))
 
 
 def _print_version(wanted: bool) -> None:
@@ -59,13 +78,9 @@ def _exit_code(arguments: list[str]) -> int:
     debug = "--debug" in arguments
     try:
         # --debug is taken wherever it stands: after a failure one appends it to the line.
-        result = app([a for a in arguments if a != "--debug"], standalone_mode=False)
-    except (KeyboardInterrupt, click.exceptions.Abort):
-        print_error("interrupted", fix="run the same command again: it continues where it was")
-        return 130
-    except click.ClickException as error:
-        error.show()
-        return error.exit_code
+        app([a for a in arguments if a != "--debug"])
+    except SystemExit as leaving:  # typer's own way out, of a usage error too
+        return leaving.code if isinstance(leaving.code, int) else 0
     except StockpotError as error:
         if debug:
             raise
@@ -79,4 +94,4 @@ def _exit_code(arguments: list[str]) -> int:
             raise
         print_error(f"no space left: {error}", fix="free some space and run the same command again")
         return 2
-    return result if isinstance(result, int) else 0
+    return 0

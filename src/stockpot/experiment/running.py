@@ -23,7 +23,7 @@ from stockpot.outputs import ExperimentFolder
 from stockpot.recipes import single
 from stockpot.records import Results
 from stockpot.sweeps.head import prepare_initialisation
-from stockpot.sweeps.sweep import plan_runs, run_sweep
+from stockpot.sweeps.sweep import has_landed, plan_runs, run_sweep, terse
 from stockpot.tasks import load_task, model_folder
 from stockpot.tasks.text import TextClassification
 from stockpot.types import Ingredient, Soup, Step
@@ -183,7 +183,7 @@ def _prepare(session: _Session) -> TextClassification:
 def _sweep(session: _Session) -> tuple[Ingredient, ...]:
     runs = plan_runs(session.config.sweep)
     folder = session.folder / "ingredients"
-    landed = sum((folder / run.name / "run.json").exists() for run in runs)
+    landed = sum(has_landed(run, folder) for run in runs)
     session.report(Progress("sweep", f"{len(runs)} runs, {landed} of them done", landed, len(runs)))
     n_done = landed
 
@@ -208,7 +208,7 @@ def _sweep(session: _Session) -> tuple[Ingredient, ...]:
 
 def _run_line(result: Result) -> str:
     if result.error is not None:
-        return f"{result.name} failed: {result.error.strip().splitlines()[-1]}"
+        return f"{result.name} failed: {terse(result.error).splitlines()[0]}"
     again = f" (attempt {result.attempts})" if result.attempts > 1 else ""
     held_out = result.value["held_out"] if isinstance(result.value, Mapping) else float("nan")
     return f"{result.name} held-out {held_out:.4f}{again}"

@@ -114,8 +114,7 @@ def tabulate(
 
 def _second_best(champion: Soup) -> Soup:
     """The runner-up of the individuals' scores; the first of equals, as for the best."""
-    winner = champion.ingredients[0]
-    others = [step for step in champion.steps if step.ingredient is not winner and not step.accepted]
+    others = [step for step in champion.steps if not step.accepted]  # by step: an ingredient may be given twice
     return single(max(others, key=lambda step: step.score.utility).ingredient, recipe="second_best")
 
 

@@ -27,7 +27,10 @@ if TYPE_CHECKING:
 
     from stockpot.tasks.text import TextClassification
 
-__all__ = ["make_ingredient"]
+__all__ = ["RUN_FILE", "make_ingredient"]
+
+#: In a run's folder; its presence means the run has landed.
+RUN_FILE = "run.json"
 
 # The names that architectures give to their dropout probabilities.
 _DROPOUT_KEYS = (
@@ -41,27 +44,41 @@ _DROPOUT_KEYS = (
 def make_ingredient(payload: Mapping[str, Any]) -> dict[str, Any]:
     """Fine-tunes one run, predicts with it on every split and writes its folder, whole or not at all.
 
+    A run whose folder is there already is left alone: a worker that outlives its killed parent for a moment may land it
+    after the restarted command has asked for it once more.
+
     Args:
         payload: name; settings (of RunSettings); task (JSON text) and task_folder; initialisation, target and journal
             (folders). Everything a result depends on is in it, so a run repeated elsewhere has the same bytes.
 
     Returns:
         `{"name", "digest", "held_out"}`: the digest of its weights and its held-out score.
+
+    Raises:
+        ConfigError: settings that this network cannot follow.
+        EvaluationError: the run diverged: its logits are not finite.
     """
     settings = RunSettings(**payload["settings"])
     target = Path(payload["target"])
     task = _task(payload["task"], Path(payload["task_folder"]), Path(payload["initialisation"]))
+    if (target / RUN_FILE).exists():
+        return _verdict(payload, task, target)
     with whole_folder(target) as folder:
         _fine_tune(settings, task, Path(payload["initialisation"]), folder)
         # Predicted before the folder gets its name: a run that has landed has all it needs for the table.
-        (ingredient,) = with_digests([Ingredient(payload["name"], str(folder), payload["settings"])])
-        with Journal(payload["journal"]) as journal:
-            predict = remember_predictions(task.predict, journal, task.identity)
-            for split in task.splits:
-                predict(single(ingredient), split)
-            score = task.score(predict(single(ingredient), "held_out"))
-        write_json_atomically(folder / "run.json", {"name": payload["name"], "settings": payload["settings"]})
-    return {"name": payload["name"], "digest": ingredient.digest, "held_out": score.value}
+        verdict = _verdict(payload, task, folder)
+        write_json_atomically(folder / RUN_FILE, {"name": payload["name"], "settings": payload["settings"]})
+    return verdict
+
+
+def _verdict(payload: Mapping[str, Any], task: TextClassification, folder: Path) -> dict[str, Any]:
+    """Digest and held-out score of a fine-tuned folder; what the journal knows is not predicted again."""
+    (ingredient,) = with_digests([Ingredient(payload["name"], str(folder), payload["settings"])])
+    with Journal(payload["journal"]) as journal:
+        predict = remember_predictions(task.predict, journal, task.identity)
+        predictions = {split: predict(single(ingredient), split) for split in task.splits}
+    held_out = task.score(predictions["held_out"]).value
+    return {"name": payload["name"], "digest": ingredient.digest, "held_out": held_out}
 
 
 @lru_cache(maxsize=1)
@@ -79,7 +96,7 @@ def _fine_tune(settings: RunSettings, task: TextClassification, initialisation: 
     )
     _freeze(model, settings.freeze)
     tokenizer = load_tokenizer(initialisation)
-    with TemporaryDirectory() as scratch:
+    with TemporaryDirectory(dir=folder) as scratch:  # in the partial folder, so that a kill leaves nothing elsewhere
         trainer = transformers.Trainer(
             model=model,
             args=_training_arguments(settings, task, scratch),
@@ -133,7 +150,13 @@ def _examples(task: TextClassification, tokenizer: Any) -> list[dict[str, Any]]:
 def _dropout(config: Any, probability: float | None) -> dict[str, float]:
     if probability is None:
         return {}
-    return {key: probability for key in _DROPOUT_KEYS if hasattr(config, key)}
+    own = {key: probability for key in _DROPOUT_KEYS if hasattr(config, key)}
+    if not own:
+        raise ConfigError(
+            f"dropout: {probability} acts on nothing: the configuration of {config.model_type!r} names no dropout",
+            fix="leave `dropout` out of the space",
+        )
+    return own
 
 
 def _freeze(model: torch.nn.Module, patterns: tuple[str, ...]) -> None:
@@ -147,3 +170,5 @@ def _freeze(model: torch.nn.Module, patterns: tuple[str, ...]) -> None:
     for name, parameter in model.named_parameters():
         if any(fnmatchcase(name, pattern) for pattern in patterns):
             parameter.requires_grad_(False)
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        raise ConfigError("freeze leaves no parameter to train", fix="freeze fewer parameters")

@@ -60,11 +60,17 @@ def prepare_initialisation(task: TextClassification, pretrained: Path, target: P
 
 def _check_own_head(pretrained: Path, names: tuple[str, ...]) -> None:
     _, transformers = import_hf()
-    n_own = transformers.AutoConfig.from_pretrained(pretrained).num_labels
-    if n_own != len(names):
+    config = transformers.AutoConfig.from_pretrained(pretrained)
+    if config.num_labels != len(names):
         raise ConfigError(
-            f"head: own: {pretrained} has a head for {n_own} labels, the data have {len(names)}",
+            f"head: own: {pretrained} has a head for {config.num_labels} labels, the data have {len(names)}",
             fix="use `head: linear-probe`",
+        )
+    own = tuple(str(config.id2label[index]) for index in range(len(names)))
+    if own not in (names, tuple(f"LABEL_{index}" for index in range(len(names)))):
+        raise ConfigError(
+            f"head: own: {pretrained} has the labels {', '.join(own)} in this order, the task {', '.join(names)}",
+            fix="leave `labels` out of the task, or use `head: linear-probe`",
         )
 
 
@@ -110,30 +116,46 @@ def _features(
     """What the head reads, [n, width] float32: caught by a hook, so any architecture will do."""
     import torch
 
-    caught: list[torch.Tensor] = []
+    caught: list[tuple[torch.Tensor, torch.Tensor]] = []
     texts = task.texts("train")
     result = np.empty((len(texts), linear.in_features), dtype=np.float32)
-    hook = linear.register_forward_pre_hook(lambda _module, inputs: caught.append(inputs[0]))
+    hook = linear.register_forward_hook(lambda _module, inputs, output: caught.append((inputs[0], output)))
     batches = tokenised(folder, texts, batch_size=_PROBE_BATCH, max_length=task.config.evaluation.max_length)
     try:
         with torch.inference_mode():
             for batch in batches:
                 caught.clear()
-                model(**{name: torch.from_numpy(values) for name, values in batch.inputs.items()})
-                features = caught[-1].float().numpy()
-                # Some heads run over every token and the model picks one afterwards: they read [batch, length, width].
-                pooled = features[:, 0] if features.ndim == 3 else features
-                result[batch.rows] = pooled[: len(batch.rows)]
+                logits = model(**{name: torch.from_numpy(values) for name, values in batch.inputs.items()}).logits
+                result[batch.rows] = _picked(*caught[-1], logits).float().numpy()[: len(batch.rows)]
     finally:
         hook.remove()
     return result
 
 
+def _picked(features: torch.Tensor, outputs: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
+    """The features [batch, width] that the logits come from.
+
+    A decoder's head runs over every token, [batch, length, width], and the model picks one position afterwards (the
+    last that is no padding): the one whose output is the logits.
+    """
+    if features.ndim == 2:
+        return features
+    is_it = (outputs == logits.unsqueeze(1)).all(dim=2)
+    if not is_it.any(dim=1).all():
+        raise RunError(
+            "the network does more with its head's outputs than to pick one token, so there is no head to fit",
+            fix="use `head: random`",
+        )
+    return features[range(len(features)), is_it.int().argmax(dim=1)]
+
+
 def _fitted_probe(features: np.ndarray[Any, Any], labels: np.ndarray[Any, Any]) -> Any:
     try:
         from sklearn.linear_model import LogisticRegression
+        from threadpoolctl import threadpool_limits  # scikit-learn's own requirement
     except ModuleNotFoundError as exc:
-        if exc.name is None or not exc.name.startswith("sklearn"):
+        if exc.name not in {"sklearn", "threadpoolctl"}:
             raise
         raise MissingExtraError("scikit-learn", extra="eval", needed_for="head: linear-probe") from exc
-    return LogisticRegression(max_iter=1000).fit(features, labels)
+    with threadpool_limits(limits=1):  # the last bits of a matrix product depend on the number of threads
+        return LogisticRegression(max_iter=1000).fit(features, labels)

@@ -10,13 +10,15 @@ from typing import Any
 from stockpot.config import SweepConfig, TaskConfig
 from stockpot.engines import Engine, Job, Result
 from stockpot.errors import RunError
-from stockpot.outputs import write_json_atomically
+from stockpot.outputs import sweep_stale, write_json_atomically, write_text_atomically
+from stockpot.sweeps.fine_tuning import RUN_FILE
 from stockpot.sweeps.space import draw
 from stockpot.types import Ingredient
 
-__all__ = ["PLAN_FILE", "PlannedRun", "plan_runs", "run_sweep"]
+__all__ = ["PLAN_FILE", "PlannedRun", "has_landed", "plan_runs", "run_sweep", "terse"]
 
 PLAN_FILE = "plan.json"
+_TRACEBACK = "Traceback (most recent call last):"
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,9 +71,11 @@ def run_sweep(
         All ingredients in the order of the plan.
 
     Raises:
-        RunError: runs that failed, each with its reason; the others have landed and are kept.
+        RunError: runs that failed, each with its reason, at length in `folder/NAME.error.txt` until the run succeeds;
+            the others have landed and are kept.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    sweep_stale(folder)
     write_json_atomically(folder / PLAN_FILE, [{"name": run.name, "settings": run.settings} for run in runs])
     shared = {
         "task": task.model_dump_json(),
@@ -82,14 +86,53 @@ def run_sweep(
     jobs = [
         Job(run.name, {**shared, "name": run.name, "settings": run.settings, "target": str(folder / run.name)})
         for run in runs
-        if not (folder / run.name / "run.json").exists()
+        if not has_landed(run, folder)
     ]
-    results = engine.run("stockpot.sweeps.fine_tuning:make_ingredient", jobs, on_result=on_result)
+    for run in runs:
+        _error_file(folder, run.name).unlink(missing_ok=True)
+
+    def note(result: Result) -> None:
+        if result.error is not None:
+            write_text_atomically(_error_file(folder, result.name), result.error.rstrip() + "\n")
+        if on_result is not None:
+            on_result(result)
+
+    results = engine.run("stockpot.sweeps.fine_tuning:make_ingredient", jobs, on_result=note)
     failed = [result for result in results if result.error is not None]
     if failed:
         raise RunError(
             f"{len(failed)} of {len(runs)} runs failed; the others have landed and are kept",
-            problems=[f"{result.name}: {result.error}" for result in failed],
+            problems=[_problem(result, folder) for result in failed],
             fix="mend the cause and start again: only the failed runs are repeated",
         )
     return tuple(Ingredient(run.name, str(folder / run.name), run.settings) for run in runs)
+
+
+def has_landed(run: PlannedRun, folder: Path) -> bool:
+    """Whether a run's folder stands in `folder`, whole."""
+    return (folder / run.name / RUN_FILE).exists()
+
+
+def terse(error: str) -> str:
+    """Why a run failed, for a message: what was raised without the way there, a death without the last words.
+
+    Example:
+        >>> terse("Traceback (most recent call last):\\n  File ...\\nKeyError: 'labels'\\n")
+        "KeyError: 'labels'"
+    """
+    if error.startswith(_TRACEBACK):
+        lines = error.strip().splitlines()
+        last_call = max((number for number, line in enumerate(lines) if line.startswith("  File ")), default=0)
+        return next((line for line in lines[last_call + 1 :] if not line.startswith(" ")), lines[-1])
+    return error.partition("\nthe last it said:\n")[0].strip()
+
+
+def _problem(result: Result, folder: Path) -> str:
+    error = result.error or ""
+    reason = terse(error)
+    where = "" if reason == error.strip() else f" (more in {_error_file(folder, result.name)})"
+    return f"{result.name}: {reason}{where}".replace("\n", "\n    ")
+
+
+def _error_file(folder: Path, name: str) -> Path:
+    return folder / f"{name}.error.txt"

@@ -1,0 +1,198 @@
+"""`soup` and `compare` with a user's own function: results, the journal, interruptions."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import pytest
+from safetensors.numpy import load_file
+
+from stockpot import read_soup
+
+EVALUATE = """
+    from pathlib import Path
+    import numpy as np
+    import stockpot
+
+    def log(soup):
+        with open("calls.txt", "a") as file:
+            file.write("+".join(i.name for i in soup.ingredients) + "\\n")
+
+    def score(soup):
+        log(soup)
+        weight = stockpot.materialize(soup)["head.weight"].numpy()
+        return -float(abs(weight - 0.1).mean())
+
+    def not_finite(soup):
+        log(soup)
+        return float("nan")
+
+    def raises_later(soup):
+        if len(soup.ingredients) > 1 and not Path("mended").exists():
+            raise RuntimeError("cannot do soups")
+        return score(soup)
+
+    def slow(soup):
+        value = score(soup)
+        if len(soup.ingredients) > 1 and not Path("mended").exists():
+            Path("waiting").touch()
+            import time
+            time.sleep(600)
+        return value
+"""
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Path:
+    """A working folder with a module of its own name, so that tests do not share an imported one."""
+    name = f"my_eval_{abs(hash(request.node.name)) % 10**9}"
+    (tmp_path / f"{name}.py").write_text(textwrap.dedent(EVALUATE))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    return tmp_path / name
+
+
+def calls(here: Path) -> list[str]:
+    file = here.parent / "calls.txt"
+    return file.read_text().splitlines() if file.exists() else []
+
+
+@pytest.mark.parametrize("recipe", ["best", "uniform", "greedy", "greedy_given", "greedy_random"])
+def test_soup_is_written_and_remembered(stockpot, checkpoints, here, recipe) -> None:
+    command = ["soup", "*.safetensors", "--evaluate", f"{here.name}:score", "--recipe", recipe, "-o", "out"]
+    done = stockpot(*command)
+    assert done.code == 0, done
+    soup = read_soup("out")
+    assert soup.recipe == recipe
+    assert "head.weight" in load_file("out/model.safetensors")
+    assert (here.parent / "out" / "README.md").exists()
+    asked = calls(here)
+    assert len(asked) == len(set(asked))  # nothing twice
+    again = stockpot(*command)
+    assert again.code == 0
+    assert calls(here) == asked
+    assert again.out.splitlines()[-1] == done.out.splitlines()[-1]
+
+
+def test_greedy_is_never_below_best(stockpot, checkpoints, here) -> None:
+    for recipe in ("best", "greedy"):
+        assert stockpot("soup", "*.safetensors", "--evaluate", f"{here.name}:score", "--recipe", recipe, "-o", recipe)
+    kept = [step.score.value for step in read_soup("greedy").steps if step.accepted]
+    assert kept[-1] >= max(step.score.value for step in read_soup("best").steps)
+
+
+def test_sources_are_relative_to_the_soup(stockpot, checkpoints, here) -> None:
+    assert stockpot("soup", *checkpoints, "--evaluate", f"{here.name}:score", "-o", "out").code == 0
+    text = (here.parent / "out" / "soup.json").read_text()
+    assert str(here.parent) not in text
+    assert {entry["source"] for entry in json.loads(text)["ingredients"]} <= {f"../{n}.safetensors" for n in "abc"}
+
+
+def test_compare(stockpot, checkpoints, here) -> None:
+    done = stockpot("compare", "*.safetensors", "--evaluate", f"{here.name}:score", "-o", "table")
+    assert done.code == 0, done
+    results = json.loads((here.parent / "table" / "results.json").read_text())
+    assert [row["method"] for row in results["rows"]] == [
+        "best", "second_best", "mean_individual", "uniform", "greedy", "greedy_random"
+    ]  # fmt: skip
+    assert all(set(row["scores"]) == {"held_out"} for row in results["rows"])
+    asked = calls(here)
+    again = stockpot("compare", "*.safetensors", "--evaluate", f"{here.name}:score", "-o", "table")
+    assert done.out.endswith(again.out)  # the finished table, without the steps that led to it
+    assert calls(here) == asked
+
+
+def test_metric_not_finite(stockpot, checkpoints, here) -> None:
+    done = stockpot("soup", "*.safetensors", "--evaluate", f"{here.name}:not_finite", "-o", "out")
+    assert done.code == 2
+    assert "nan" in done.err
+    assert "soup of a" in done.err
+    assert not (here.parent / "out" / "soup.json").exists()
+
+
+def test_evaluate_raises_and_the_journal_keeps_what_was_done(stockpot, checkpoints, here) -> None:
+    command = ["soup", "*.safetensors", "--evaluate", f"{here.name}:raises_later", "-o", "out"]
+    done = stockpot(*command)
+    assert done.code == 2
+    assert "RuntimeError" in done.err
+    assert "cannot do soups" in done.err
+    assert sorted(calls(here)) == ["a", "b", "c"]
+    (here.parent / "mended").touch()
+    assert stockpot(*command).code == 0
+    assert sorted(calls(here)[:3]) == ["a", "b", "c"]
+    assert all("+" in call for call in calls(here)[3:])  # the individuals are not asked again
+
+
+def test_another_experiment_in_the_folder(stockpot, checkpoints, here) -> None:
+    assert stockpot("soup", *checkpoints, "--evaluate", f"{here.name}:score", "-o", "out").code == 0
+    done = stockpot("soup", *checkpoints, "--evaluate", f"{here.name}:score", "--recipe", "uniform", "-o", "out")
+    assert done.code == 2
+    assert "recipe" in done.err
+    assert "--fresh" in done.err
+    assert read_soup("out").recipe == "greedy"
+    fresh = stockpot(
+        "soup", *checkpoints, "--evaluate", f"{here.name}:score", "--recipe", "uniform", "-o", "out", "--fresh"
+    )
+    assert fresh.code == 0
+    assert read_soup("out").recipe == "uniform"
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ([], "either a task or an evaluate"),
+        (["--evaluate", "nonsense"], "module:function"),
+        (["--evaluate", "no_such_module_here:f"], "no_such_module_here"),
+        (["--evaluate", "math:no_such"], "no_such"),
+        (["--evaluate", "math:sqrt", "--recipe", "gredy"], "gredy"),
+        (["--evaluate", "math:sqrt", "--recipe", "ensemble"], "ensemble"),
+    ],
+)
+def test_wrong_options(stockpot, checkpoints, here, options, says) -> None:
+    done = stockpot("soup", "*.safetensors", "-o", "out", *options)
+    assert done.code == 2
+    assert says in done.err
+    assert not (here.parent / "out").exists()
+
+
+def start(here: Path) -> subprocess.Popen[str]:
+    command = ["soup", "a.safetensors", "b.safetensors", "--evaluate", f"{here.name}:slow", "-o", "out"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "stockpot", *command],
+        cwd=here.parent,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(here.parent)},
+    )
+    deadline = time.monotonic() + 120
+    while not (here.parent / "waiting").exists():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    return process
+
+
+def test_ctrl_c_then_the_same_command_and_a_second_process(stockpot, checkpoints, here) -> None:
+    process = start(here)
+    second = stockpot("soup", "a.safetensors", "b.safetensors", "--evaluate", f"{here.name}:slow", "-o", "out")
+    assert second.code == 2
+    assert str(process.pid) in second.err
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Traceback" not in err
+    assert "run the same command again" in err
+    assert not (here.parent / "out" / "soup.json").exists()
+    (here.parent / "mended").touch()
+    before = calls(here)
+    done = stockpot("soup", "a.safetensors", "b.safetensors", "--evaluate", f"{here.name}:slow", "-o", "out")
+    assert done.code == 0, done
+    assert len(calls(here)) == len(before) + 1  # only the soup that was interrupted

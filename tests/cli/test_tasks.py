@@ -1,0 +1,101 @@
+"""`soup`, `compare` and `run` with a task: bad input that needs data and a real (tiny) model."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from tiny_models import tiny_classifier, tiny_experiment, tiny_fine_tunes, tiny_task
+
+
+@pytest.fixture(scope="session")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("models")
+    tiny_fine_tunes(folder, tiny_classifier(folder / "base"), 2)
+    return folder
+
+
+def changed(path: Path, change) -> Path:
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+    return path
+
+
+def test_compare_and_soup(stockpot, models, tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    task = tiny_task(tmp_path)
+    done = stockpot("compare", models / "run-*", "--task", task, "--initialisation", models / "base", "-o", "table")
+    assert done.code == 0, done
+    rows = json.loads(Path("table/results.json").read_text())["rows"]
+    assert [row["method"] for row in rows] == [
+        "initialisation", "best", "second_best", "mean_individual", "uniform", "greedy", "greedy_random", "ensemble",
+        "greedy_ensemble",
+    ]  # fmt: skip
+    assert stockpot("soup", models / "run-*", "--task", task, "-o", "out").code == 0
+    again = stockpot("compare", "out", "--task", task)
+    assert again.code == 0
+    assert "nothing was kept" in again.err
+    from transformers import AutoModelForSequenceClassification
+
+    AutoModelForSequenceClassification.from_pretrained("out")
+
+
+def test_label_unknown_to_the_model(refused, models, tmp_path) -> None:
+    task = tiny_task(tmp_path)
+    rows = (tmp_path / "rows.tsv").read_text().replace("games\t", "gmes\t")
+    (tmp_path / "rows.tsv").write_text(rows)
+    message = refused("compare", models / "run-0", "--task", task)
+    assert "gmes" in message
+    assert "games" in message
+
+
+def test_held_out_and_test_share_rows(stockpot, models, tmp_path) -> None:
+    task = tiny_task(tmp_path, shifts=False)
+    lines = (tmp_path / "rows.tsv").read_text().splitlines()
+    (tmp_path / "test.tsv").write_text("\n".join([lines[0], *lines[1:]]) + "\n")
+    changed(task, lambda c: c["data"].update(test={"file": "test.tsv"}, train=None, held_out={"file": "rows.tsv"}))
+    done = stockpot("compare", models / "run-0", "--task", task)
+    assert done.code == 2
+    assert "120" in done.err
+    assert "allow_overlap" in done.err
+    changed(task, lambda c: c["data"].update(allow_overlap=True))
+    assert stockpot("compare", models / "run-0", "--task", task).code == 0
+
+
+def test_unknown_key_names_the_nearest(refused, models, tmp_path) -> None:
+    task = changed(tiny_task(tmp_path), lambda c: (c.update(metrics="accuracy"), c["data"].update(txt="text")))
+    message = refused("compare", models / "run-0", "--task", task)
+    assert "metrics" in message
+    assert "'metric'" in message
+    assert "data.txt" in message
+
+
+def test_a_folder_without_configuration(refused, tmp_path, checkpoints) -> None:
+    (tmp_path / "bare").mkdir()
+    checkpoints[0].rename(tmp_path / "bare" / "model.safetensors")
+    message = refused("compare", tmp_path / "bare", "--task", tiny_task(tmp_path))
+    assert "config.json" in message
+    assert "model:" in message
+
+
+def test_another_architecture(refused, models, tmp_path) -> None:
+    from transformers import BertConfig, BertForSequenceClassification
+
+    other = BertForSequenceClassification(BertConfig(hidden_size=8, num_hidden_layers=1, num_attention_heads=1))
+    other.save_pretrained(tmp_path / "other")
+    task = changed(tiny_task(tmp_path), lambda c: c.update(model=str(models / "base")))
+    message = refused("compare", tmp_path / "other", "--task", task)
+    assert "not those of the model" in message
+    assert "bert.encoder.layer.1.attention.self.query.weight: in the model, not in the checkpoint" in message
+
+
+def test_run_refuses_changed_keys_and_missing_data(stockpot, tmp_path) -> None:
+    experiment = tiny_experiment(tmp_path / "e", runs=1)
+    changed(experiment, lambda c: c["sweep"]["space"].update(epochs="many", learning_rte=0.1))
+    done = stockpot("run", experiment, "-o", tmp_path / "out")
+    assert done.code == 2
+    assert "sweep.space.epochs" in done.err
+    assert "learning_rate" in done.err
+    assert not (tmp_path / "out").exists()
