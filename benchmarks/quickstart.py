@@ -158,8 +158,8 @@ def section(name: str, by_seed: Mapping[int, Results]) -> Iterator[str]:
         cells = [mean_sd([r.scores[column].value for r in rows if r]) for column in COLUMNS]
         yield f"| {row.method} | {' | '.join(cells)} | {statistics.mean(r.n_ingredients for r in rows if r):.1f} |"
     yield ""
-    yield "Difference to the best individual of the same seed, in points: mean over seeds (standard error of that mean),"
-    yield "and the number of seeds in which it is above zero."
+    yield "Difference to the best individual of the same seed, in points: mean over seeds (standard error of that"
+    yield "mean), and the number of seeds in which it is above zero."
     yield ""
     yield "| method | test | seeds above 0 | mean of shifts | seeds above 0 |"
     yield "| :-- | --: | --: | --: | --: |"

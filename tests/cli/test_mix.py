@@ -12,8 +12,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import reference
 from safetensors.numpy import load_file, save_file
+
+import reference
 
 
 def weights(folder: Path) -> dict[str, np.ndarray]:
@@ -208,8 +209,8 @@ def test_full_disk(checkpoints, tmp_path) -> None:
     for name in "ab":
         save_file({"w": generator.standard_normal((512, 512))}, tmp_path / f"{name}.safetensors")
     done = subprocess.run(
-        [sys.executable, "-m", "stockpot", "mix", *(str(tmp_path / f"{n}.safetensors") for n in "ab")]
-        + ["-o", str(tmp_path / "soup")],
+        [sys.executable, "-m", "stockpot", "mix", "a.safetensors", "b.safetensors", "-o", str(tmp_path / "soup")],
+        cwd=tmp_path,
         capture_output=True,
         text=True,
         check=False,

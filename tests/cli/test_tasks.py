@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+
 from tiny_models import tiny_classifier, tiny_experiment, tiny_fine_tunes, tiny_task
 
 

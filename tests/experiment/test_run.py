@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tiny_models import tiny_experiment
 
 from stockpot.errors import OutputError
 from stockpot.experiment import run, sweep
@@ -20,6 +19,7 @@ from stockpot.recipes import single
 from stockpot.records import read_soup
 from stockpot.tasks import load_task
 from stockpot.types import Coefficients, Ingredient, Soup
+from tiny_models import tiny_experiment
 
 TIMES = {"timings.json"}
 
@@ -76,7 +76,9 @@ def test_files_and_schema(finished) -> None:
         assert {"model.safetensors", "soup.json", "README.md", "config.json", "tokenizer.json"} <= {
             path.name for path in (finished / name).iterdir()
         }
-    assert row(finished, "greedy")["scores"]["held_out"]["value"] >= row(finished, "best")["scores"]["held_out"]["value"]
+    assert (
+        row(finished, "greedy")["scores"]["held_out"]["value"] >= row(finished, "best")["scores"]["held_out"]["value"]
+    )
     timings = json.loads((finished / "timings.json").read_text())
     assert timings["soup_examples_per_second"] > 0
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from stockpot.assembly import with_digests
 from stockpot.config import RunSettings
-from stockpot.errors import ConfigError
+from stockpot.errors import ConfigError, RunError
 from stockpot.journal import Journal, remember_predictions
 from stockpot.outputs import whole_folder, write_json_atomically
 from stockpot.recipes import single
@@ -52,11 +52,11 @@ def make_ingredient(payload: Mapping[str, Any]) -> dict[str, Any]:
             (folders). Everything a result depends on is in it, so a run repeated elsewhere has the same bytes.
 
     Returns:
-        `{"name", "digest", "held_out"}`: the digest of its weights and its held-out score.
+        Its `run.json`: name, settings and held-out score.
 
     Raises:
         ConfigError: settings that this network cannot follow.
-        EvaluationError: the run diverged: its logits are not finite.
+        RunError: the run diverged.
     """
     settings = RunSettings(**payload["settings"])
     target = Path(payload["target"])
@@ -106,10 +106,20 @@ def _fine_tune(settings: RunSettings, task: TextClassification, initialisation: 
         )
         trainer.remove_callback(transformers.PrinterCallback)
         trainer.train()
+    _check_finite(model)
     # The run's dropout is a setting of the run (run.json), not of the model: ingredients share one config.json.
     model.config = config
     model.to("cpu").save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+
+
+def _check_finite(model: torch.nn.Module) -> None:
+    diverged = [name for name, parameter in model.named_parameters() if not parameter.isfinite().all()]
+    if diverged:
+        raise RunError(
+            f"the run diverged: NaN or infinity in {len(diverged)} parameters, the first is {diverged[0]}",
+            fix="lower the upper end of `learning_rate`, or give the run a longer warm-up",
+        )
 
 
 def _training_arguments(settings: RunSettings, task: TextClassification, scratch: str) -> Any:

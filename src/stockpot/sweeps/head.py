@@ -80,7 +80,7 @@ def _fit_head(model: torch.nn.Module, task: TextClassification, pretrained: Path
     linear = _final_linear(model, len(task.label_names))
     labels = task.labels("train")
     features = _features(model, linear, task, pretrained)
-    probe = _fitted_probe(features, labels)
+    probe = _fitted_probe(features, labels, has_bias=linear.bias is not None)
     if len(probe.classes_) != len(task.label_names):
         missing = [name for index, name in enumerate(task.label_names) if index not in set(probe.classes_)]
         raise ConfigError(
@@ -149,13 +149,13 @@ def _picked(features: torch.Tensor, outputs: torch.Tensor, logits: torch.Tensor)
     return features[range(len(features)), is_it.int().argmax(dim=1)]
 
 
-def _fitted_probe(features: np.ndarray[Any, Any], labels: np.ndarray[Any, Any]) -> Any:
+def _fitted_probe(features: np.ndarray[Any, Any], labels: np.ndarray[Any, Any], *, has_bias: bool) -> Any:
     try:
         from sklearn.linear_model import LogisticRegression
-        from threadpoolctl import threadpool_limits  # scikit-learn's own requirement
+        from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # scikit-learn's own need
     except ModuleNotFoundError as exc:
         if exc.name not in {"sklearn", "threadpoolctl"}:
             raise
         raise MissingExtraError("scikit-learn", extra="eval", needed_for="head: linear-probe") from exc
     with threadpool_limits(limits=1):  # the last bits of a matrix product depend on the number of threads
-        return LogisticRegression(max_iter=1000).fit(features, labels)
+        return LogisticRegression(max_iter=1000, fit_intercept=has_bias).fit(features, labels)

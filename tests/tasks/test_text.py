@@ -1,0 +1,167 @@
+"""The text task on a tiny real model: fixed batches, the same bits, predictions as a plain loop makes them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from stockpot.assembly import with_digests
+from stockpot.checkpoints import ingredients
+from stockpot.errors import CheckpointError, ConfigError, EvaluationError, MissingExtraError, StockpotError
+from stockpot.recipes import ensemble, greedy, single, uniform
+from stockpot.tasks import load_callable, load_task, model_folder
+from stockpot.tasks.batches import bucket_of, fixed_batches
+from stockpot.tasks.text import TextClassification
+from tiny_models import tiny_classifier, tiny_fine_tunes, tiny_task
+
+
+@pytest.fixture(scope="session")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("models")
+    tiny_fine_tunes(folder, tiny_classifier(folder / "base"), 3)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def runs(models):
+    return with_digests(ingredients(models / "run-*"))
+
+
+@pytest.fixture
+def task(tmp_path, models) -> TextClassification:
+    return load_task(tiny_task(tmp_path), models / "run-0")
+
+
+@settings(deadline=None, derandomize=True, max_examples=50)
+@given(st.lists(st.integers(1, 40), min_size=1, max_size=60), st.integers(1, 9), st.sampled_from(["left", "right"]))
+def test_batches_have_one_shape_and_hold_every_row_once(lengths, batch_size, side) -> None:
+    ids = [[row + 1] * n for row, n in enumerate(lengths)]
+    batches = fixed_batches(
+        {"input_ids": ids, "attention_mask": [[1] * n for n in lengths]},
+        batch_size=batch_size,
+        max_length=40,
+        padding_values={"input_ids": 0, "attention_mask": 0},
+        padding_side=side,
+    )
+    assert sorted(row for batch in batches for row in batch.rows) == list(range(len(lengths)))
+    for batch in batches:
+        buckets = {bucket_of(lengths[row], 40) for row in batch.rows}
+        assert len(buckets) == 1
+        assert batch.inputs["input_ids"].shape == (batch_size, *buckets)
+        for position, row in enumerate(batch.rows):
+            tokens = batch.inputs["input_ids"][position]
+            assert (tokens == row + 1).sum() == lengths[row] == batch.inputs["attention_mask"][position].sum()
+            assert tokens[0 if side == "right" else -1] == row + 1
+
+
+def test_predictions_are_those_of_a_plain_loop(task, runs, models) -> None:
+    import torch
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    ours = task.predict(single(runs[1]), "test").logits
+    model = AutoModelForSequenceClassification.from_pretrained(models / "run-1").eval()
+    tokenizer = AutoTokenizer.from_pretrained(models / "run-1")
+    for row, (text,) in enumerate(task.texts("test")):
+        with torch.no_grad():
+            plain = model(**tokenizer(text, return_tensors="pt")).logits[0].numpy()
+        np.testing.assert_allclose(ours[row], plain, rtol=1e-4, atol=1e-5)
+
+
+def test_threads_and_order_of_evaluation_change_no_bit(tmp_path, models, runs) -> None:
+    import torch
+
+    path = tiny_task(tmp_path)
+    one, three = (load_task(path, models / "run-0", n_threads=n) for n in (1, 3))
+    before = torch.get_num_threads()
+    soups = [single(runs[0]), uniform(runs), single(runs[2]), uniform(runs[:2])]
+    first = [one.predict(soup, "test").logits for soup in soups]
+    second = [three.predict(soup, "test").logits for soup in reversed(soups)][::-1]
+    assert all(np.array_equal(a, b) for a, b in zip(first, second, strict=True))
+    assert torch.get_num_threads() == before
+    assert one.is_order_invariant
+
+
+def test_greedy_with_the_running_sum_scores_as_from_scratch(task, tmp_path, models, runs) -> None:
+    soup = greedy(runs, task.evaluate)
+    kept = []
+    other = load_task(tmp_path / "task.yaml", models / "run-0")
+    for step in soup.steps:
+        kept.append(step.ingredient)
+        assert other.evaluate(uniform(kept)) == step.score if len(kept) > 1 else other.evaluate(single(kept[0]))
+        if not step.accepted:
+            kept.pop()
+
+
+def test_identity_depends_on_what_logits_depend_on(task, tmp_path, models) -> None:
+    reference = task.identity("test")
+    assert task.identity("held_out") != reference
+    changes = (("evaluation", {"batch_size": 4}), ("evaluation", {"max_length": 8}), ("data", {"seed": 1}))
+    for section, change in changes:
+        content = json.loads((tmp_path / "task.yaml").read_text())
+        content[section] |= change
+        assert load_task(content, models / "run-0", folder=tmp_path).identity("test") != reference, change
+    content = json.loads((tmp_path / "task.yaml").read_text())
+    content["metric"] = "nll"  # another metric needs no other logits
+    assert load_task(content, models / "run-1", folder=tmp_path).identity("test") == reference
+
+
+def test_half_precision_ingredients(tmp_path) -> None:
+    base = tiny_classifier(tmp_path / "base", dtype="bfloat16")
+    runs = with_digests(ingredients(*tiny_fine_tunes(tmp_path, base, 2)))
+    task = load_task(tiny_task(tmp_path), runs[0])
+    assert 0 <= task.evaluate(uniform(runs)).value <= 1
+
+
+def test_two_columns_and_integer_labels(tmp_path, models, runs) -> None:
+    lines = ["first,second,label", *(f"red {chr(97 + n)},fast {chr(97 + n // 2)},{n % 3}" for n in range(24))]
+    (tmp_path / "pairs.csv").write_text("\n".join(lines) + "\n")
+    data = {"file": "pairs.csv", "text": ["first", "second"], "label": "label", "held_out": {"rows": 20}}
+    task = load_task({"family": "text-classification", "data": data}, runs[0], folder=tmp_path)
+    assert len(task.texts("held_out")[0]) == 2
+    assert task.evaluate(single(runs[0])).n_examples == 20
+
+
+def test_not_finite_logits_are_refused(tmp_path, models, task) -> None:
+    import shutil
+
+    from safetensors.numpy import load_file, save_file
+
+    sick = Path(shutil.copytree(models / "run-0", tmp_path / "sick"))
+    tensors = load_file(sick / "model.safetensors")
+    tensors["classifier.weight"][:] = 3e38
+    save_file(tensors, sick / "model.safetensors")
+    with pytest.raises(EvaluationError, match="not finite"):
+        task.evaluate(single(with_digests(ingredients(sick))[0]))
+
+
+def test_ensembles_have_no_weights(task, runs) -> None:
+    with pytest.raises(StockpotError, match="logits"):
+        task.predict(ensemble(runs), "test")
+
+
+def test_load_task_needs_a_model(tmp_path) -> None:
+    with pytest.raises(ConfigError, match="names no model"):
+        load_task(tiny_task(tmp_path))
+
+
+def test_model_folder(tmp_path, models, monkeypatch) -> None:
+    assert model_folder(str(models / "base")) == models / "base"
+    assert model_folder("base", relative_to=models) == models / "base"
+    with pytest.raises(StockpotError, match="no such model folder"):
+        model_folder("./nowhere")
+    with pytest.raises((ConfigError, MissingExtraError), match="no_such_package_here"):
+        model_folder("package:no_such_package_here/model")
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(CheckpointError, match="hub"):
+        model_folder("nobody/no-such-model")
+
+
+@pytest.mark.parametrize("reference", ["math", "math:", ":sqrt", "math:nothing", "no_such_module_at_all:f"])
+def test_wrong_callables(reference) -> None:
+    with pytest.raises(ConfigError):
+        load_callable(reference)
