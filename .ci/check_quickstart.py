@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+TASK = "experiments/debian-sections/small-task.yaml"
 METHODS = [
     "initialisation", "best", "second_best", "mean_individual", "uniform", "greedy", "greedy_random", "ensemble",
     "greedy_ensemble",
@@ -26,23 +27,32 @@ def main(out: Path) -> None:
     for name in ("best", "uniform", "greedy"):
         assert (out / name / "README.md").is_file()
         assert json.loads((out / name / "soup.json").read_text())["recipe"] == name
-    loads_and_predicts(out / "greedy")
+    a_plain_loop_agrees(out / "greedy", rows["greedy"]["scores"]["test"]["value"])
     compare_repeats(out, rows["greedy"])
     print("the small quickstart's output is whole, loadable and repeatable")
 
 
-def loads_and_predicts(folder: Path) -> None:
+def a_plain_loop_agrees(folder: Path, expected: float) -> None:
+    """transformers alone, one text at a time, gives the table's test accuracy to the last digit."""
+    import torch
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
+    from stockpot import load_task
+
+    task = load_task(TASK, folder)
     model = AutoModelForSequenceClassification.from_pretrained(folder).eval()
-    inputs = AutoTokenizer.from_pretrained(folder)("a small fast web server", return_tensors="pt")
-    assert model(**inputs).logits.shape == (1, 12)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    n_right = 0
+    for (text,), label in zip(task.texts("test"), task.labels("test"), strict=True):
+        with torch.inference_mode():
+            logits = model(**tokenizer(text, truncation=True, max_length=32, return_tensors="pt")).logits
+        n_right += int(logits.argmax()) == label
+    assert n_right / task.n_examples("test") == expected, (n_right, expected)
 
 
 def compare_repeats(out: Path, row: dict) -> None:
     """`compare` on the written soup gives the table's numbers to the last digit."""
-    task = "experiments/debian-sections/small-task.yaml"
-    command = [sys.executable, "-m", "stockpot", "compare", str(out / "greedy"), "--task", task]
+    command = [sys.executable, "-m", "stockpot", "compare", str(out / "greedy"), "--task", TASK]
     subprocess.run([*command, "-o", str(out.parent / "again")], check=True)
     again = json.loads((out.parent / "again" / "results.json").read_text())["rows"][0]
     assert again["method"] == "best"

@@ -5,8 +5,8 @@
 By default the experiment is small but real: four fine-tunings of a small BERT with random weights on rows of the
 quickstart's data, all recipes, two workers. It runs once undisturbed; then in other folders, one after another, with
 ``kill -9`` of the main process (or of one worker) at random moments, started again after every death until it ends.
-Some moments are uniform over the undisturbed duration, others over one stage of it: choosing, measuring and writing are
-short beside the sweep, and hardly any uniform moment would hit them.
+Some moments are uniform over the undisturbed duration, others over one stage of it, others fall into the tenths of a
+second in which a soup is half written: what is short beside the sweep, hardly any uniform moment would hit.
 
 Compared: experiment.json, results.json, results.md and every file of the initialisation, the ingredients and the soups.
 Nothing may be left over. The journal and timings.json are not compared: a journal knows more than it needs after a
@@ -28,7 +28,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from importlib.metadata import version
@@ -40,8 +40,9 @@ import psutil
 ROOT = Path(__file__).resolve().parent.parent
 DATA = ROOT / "experiments" / "debian-sections" / "data" / "debian-sections.tsv.gz"
 STAGES = ("start", "head", "sweep", "select", "measure", "write")
-#: What is killed and when: the main process in "any" moment or in a stage, or a worker in the sweep.
-AIMS = ("any", "worker", "any", "select", "measure", "write", "any", "sweep", "write", "select")
+SOUPS = ("best", "uniform", "greedy")
+#: What is killed and when: the main process at any moment, in a stage or while it writes a soup; a worker in the sweep.
+AIMS = ("any", "worker", "sweep", "select", "measure", "best", "uniform", "greedy", "write", "any")
 COMPARED = (
     "experiment.json",
     "results.json",
@@ -193,7 +194,7 @@ class Trial:
     def torment(self, folder: Path, aims: Iterator[str], verdict: Verdict, n_kills: int) -> None:
         """Kills and starts again until the folder has what it should."""
         command = Command(self.experiment, folder)
-        while len(verdict.kills) < n_kills and (victim := self.strike(command, next(aims))) is not None:
+        while len(verdict.kills) < n_kills and (victim := self.strike(command, folder, next(aims))) is not None:
             kill = Kill(folder.name, victim, command.seconds, command.stage, state_of(folder))
             verdict.kills.append(kill)
             print(f"  {kill.victim} killed after {kill.seconds:.1f} s, {kill.stage}: {kill.state}", flush=True)
@@ -201,11 +202,10 @@ class Trial:
                 command = Command(self.experiment, folder)
         command.wait()
 
-    def strike(self, command: Command, aim: str) -> str | None:
+    def strike(self, command: Command, folder: Path, aim: str) -> str | None:
         """Waits for the moment and kills; who was killed, or None if the command ended before."""
-        stage = {"any": "start", "worker": "sweep"}.get(aim, aim)
-        delay = self.generator.uniform(0, sum(self.seconds.values()) if aim == "any" else self.seconds[stage])
-        while stage not in command.entered or time.monotonic() < command.entered[stage] + delay:
+        is_time = self.moment(command, folder, aim)
+        while not is_time():
             if command.has_ended():
                 return None
             time.sleep(POLL_SECONDS)
@@ -217,12 +217,21 @@ class Trial:
         command.kill()
         return "main"
 
+    def moment(self, command: Command, folder: Path, aim: str) -> Callable[[], bool]:
+        """Whether it has come; drawn once."""
+        if aim in SOUPS:
+            half_written = f".{aim}.partial-*/*"
+            return lambda: any(folder.glob(half_written))
+        stage = {"any": "start", "worker": "sweep"}.get(aim, aim)
+        delay = self.generator.uniform(0, sum(self.seconds.values()) if aim == "any" else self.seconds[stage])
+        return lambda: stage in command.entered and time.monotonic() >= command.entered[stage] + delay
+
 
 def state_of(folder: Path) -> str:
     """What a kill found: landed runs, predictions, soups, and what was half done."""
     landed = len(list(folder.glob("ingredients/*/run.json")))
     blobs = len(list(folder.glob("journal/blobs/*/*.safetensors")))
-    soups = sum((folder / name / "soup.json").exists() for name in ("best", "uniform", "greedy"))
+    soups = sum((folder / name / "soup.json").exists() for name in SOUPS)
     half = len(leftovers(folder))
     return f"{landed} runs, {blobs} predictions, {soups} soups" + (f", {half} half done" if half else "")
 
@@ -266,10 +275,10 @@ def small_experiment(folder: Path) -> Path:
         "family": "text-classification",
         "data": {
             "file": str(DATA), "text": "synopsis", "label": "section", "seed": 0,
-            "train": {"rows": 300}, "held_out": {"rows": 600}, "test": {"rows": 600},
+            "train": {"rows": 200}, "held_out": {"rows": 250}, "test": {"rows": 250},
             "shifts": {
-                "name": {"of": "test", "first": 200, "text": "name"},
-                "typos": {"of": "test", "first": 200, "corrupt": "typos", "rate": 0.08},
+                "name": {"of": "test", "first": 100, "text": "name"},
+                "typos": {"of": "test", "first": 100, "corrupt": "typos", "rate": 0.08},
             },
         },
         "evaluation": {"batch_size": 32, "max_length": 32},
@@ -279,7 +288,7 @@ def small_experiment(folder: Path) -> Path:
         "sweep": {
             "runs": 4, "seed": 0,
             "space": {
-                "learning_rate": {"log_uniform": [2e-4, 2e-3]}, "epochs": 2, "dropout": 0.1,
+                "learning_rate": {"log_uniform": [2e-4, 2e-3]}, "epochs": 1, "dropout": 0.1,
                 "freeze": ["*embeddings*"],
             },
         },
@@ -291,13 +300,13 @@ def small_experiment(folder: Path) -> Path:
 
 
 def small_bert(folder: Path) -> None:
-    """4 layers, 256 wide, random; a large vocabulary makes the files large enough for writing to take a while."""
+    """2 layers, 256 wide, random; a large vocabulary makes the files large enough for writing to take a while."""
     import torch
     from transformers import BertConfig, BertForSequenceClassification
 
     torch.manual_seed(0)
     config = BertConfig(
-        vocab_size=30_000, hidden_size=256, num_hidden_layers=4, num_attention_heads=4, intermediate_size=512,
+        vocab_size=30_000, hidden_size=256, num_hidden_layers=2, num_attention_heads=4, intermediate_size=512,
         max_position_embeddings=64,
     )  # fmt: skip
     BertForSequenceClassification(config).save_pretrained(folder)
@@ -341,7 +350,8 @@ def report(verdict: Verdict) -> str:
     lines = [
         "# kill -9 of `stockpot run`",
         "",
-        f"{len(verdict.kills)} kills, {victims['main']} of the main process, {victims['worker']} of a worker. {outcome}",
+        f"{len(verdict.kills)} kills: {victims['main']} of the main process, {victims['worker']} of a worker.",
+        outcome,
         "",
         f"Undisturbed: {sum(verdict.undisturbed.values()):.1f} s ({seconds}). Hits by stage: "
         + ", ".join(f"{stage} {hits[stage]}" for stage in STAGES)

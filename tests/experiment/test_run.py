@@ -12,32 +12,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stockpot.errors import OutputError
+from stockpot.errors import OutputError, RunError
 from stockpot.experiment import run, sweep
 from stockpot.journal import Journal, soup_key
 from stockpot.recipes import single
-from stockpot.records import read_soup
+from stockpot.records import read_results, read_soup
+from stockpot.sweeps import fine_tuning
 from stockpot.tasks import load_task
 from stockpot.types import Coefficients, Ingredient, Soup
-from tiny_models import tiny_experiment
+from tiny_models import tiny_experiment, tiny_task
 
 TIMES = {"timings.json"}
-
-
-@pytest.fixture(scope="session")
-def experiment(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_experiment(tmp_path_factory.mktemp("experiment"))
-
-
-@pytest.fixture(scope="session")
-def finished(experiment: Path) -> Path:
-    run(experiment, experiment.parent / "out", n_workers=1)
-    return experiment.parent / "out"
-
-
-@pytest.fixture
-def copied(finished: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(finished, tmp_path / "out"))
 
 
 def content(folder: Path) -> dict[str, str]:
@@ -165,17 +150,75 @@ def test_resumed_ends_with_the_same_bytes(finished, copied, experiment, forget: 
 def test_a_lost_run_is_repeated_with_the_same_bytes(finished, copied, experiment) -> None:
     forget_results(copied)
     shutil.rmtree(copied / "ingredients" / "run-01")
-    (copied / "ingredients" / ".run-01.partial-0-0-0").mkdir()
-    assert [i.name for i in sweep(experiment, copied, n_workers=2)] == ["run-00", "run-01", "run-02"]
-    shutil.rmtree(copied / "ingredients" / ".run-01.partial-0-0-0")
-    run(experiment, copied, n_workers=2)
+    assert [i.name for i in sweep(experiment, copied)] == ["run-00", "run-01", "run-02"]
+    run(experiment, copied)
     assert content(copied) == content(finished)
+
+
+def test_real_workers_and_the_death_of_one_change_no_byte(finished, experiment, tmp_path, deadly) -> None:
+    """The other tests' runs are made in this process, one after another; here by two workers, one of them killed."""
+    run(experiment, tmp_path / "out", n_workers=2)
+    assert deadly.attempts == {"run-00": 1, "run-01": 2, "run-02": 1}
+    assert content(tmp_path / "out") == content(finished)
+
+
+def test_fresh_starts_over_and_ends_with_the_same_bytes(finished, copied, experiment) -> None:
+    (copied / "results.md").write_text("old")
+    stages: list[str] = []
+    run(experiment, copied, fresh=True, on_progress=lambda p: stages.append(p.stage))
+    assert {"head", "sweep", "select", "measure", "write"} == set(stages)
+    assert content(copied) == content(finished)
+    assert [path.name for path in copied.parent.iterdir()] == ["out"]
+
+
+def test_a_failed_run_is_named_and_repeated_alone(finished, copied, experiment, monkeypatch) -> None:
+    forget_a_soup(copied)
+    shutil.rmtree(copied / "ingredients" / "run-02")
+    lines: list[str] = []
+    with monkeypatch.context() as patch:
+        patch.setattr(fine_tuning, "_check_finite", lambda _: 1 / 0)
+        with pytest.raises(RunError) as caught:
+            run(experiment, copied, on_progress=lambda p: lines.append(p.line))
+    (problem,) = caught.value.problems
+    told = copied / "ingredients" / "run-02.error.txt"
+    assert problem == f"run-02: ZeroDivisionError: division by zero (more in {told})"
+    assert told.read_text().startswith("Traceback")
+    assert lines[-1] == "run-02 failed: ZeroDivisionError: division by zero"
+    run(experiment, copied)
+    assert content(copied) == content(finished)
+
+
+@pytest.mark.parametrize("runs", [1, 2])
+def test_without_test_split_and_shifts(tmp_path, runs) -> None:
+    experiment = tiny_experiment(tmp_path, runs=runs, recipes=["uniform", "greedy", "ensemble"])
+    tiny_task(tmp_path, test=False, shifts=False, metric="nll")
+    found = run(experiment, tmp_path / "out")
+    second = [] if runs == 1 else ["second_best"]
+    methods = ["initialisation", "best", *second, "mean_individual", "uniform", "greedy", "ensemble"]
+    assert [r.method for r in found.rows] == methods
+    assert all(list(r.scores) == ["held_out"] for r in found.rows)
+    assert found.comparisons == ()
+    best, greedy = (found.row(method).scores["held_out"].value for method in ("best", "greedy"))
+    assert greedy <= best  # of a loss
+    assert found.sentence.startswith("There was one ingredient only" if runs == 1 else "On held-out greedy scores")
+    assert (tmp_path / "out" / "results.md").exists()
+
+
+def test_a_run_is_the_same_in_a_longer_sweep(finished, experiment, tmp_path) -> None:
+    content_of = json.loads(experiment.read_text())
+    content_of["sweep"]["runs"] = 1
+    shorter = experiment.with_name("shorter.yaml")
+    shorter.write_text(json.dumps(content_of))
+    (made,) = sweep(shorter, tmp_path / "out")
+    assert (Path(made.source) / "model.safetensors").read_bytes() == (
+        finished / "ingredients" / "run-00" / "model.safetensors"
+    ).read_bytes()
 
 
 def test_finished_returns_the_table_and_computes_nothing(finished, experiment) -> None:
     lines: list[str] = []
     before = content(finished)
-    assert run(experiment, finished, on_progress=lambda p: lines.append(p.line)).row("greedy") is not None
+    assert run(experiment, finished, on_progress=lambda p: lines.append(p.line)) == read_results(finished)
     assert not lines
     assert content(finished) == before
 

@@ -1,0 +1,109 @@
+"""One tiny experiment for all tests of this room, and engines that need no second import of torch."""
+
+from __future__ import annotations
+
+import importlib
+import shutil
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+
+from stockpot.engines import Job, LocalEngine, Result
+from stockpot.errors import StockpotError
+from stockpot.experiment import run, running
+from tiny_models import tiny_experiment
+
+pytest.importorskip("sklearn")
+torch = pytest.importorskip("torch")
+
+
+class InProcess:
+    """The seam of `stockpot.engines`, the last job first, without any worker."""
+
+    def __init__(self, workers: int | None = None) -> None:
+        self.workers = workers
+
+    def run(
+        self,
+        function: str,
+        jobs: Sequence[Job],
+        *,
+        on_result: Callable[[Result], None] | None = None,
+        on_start: Callable[[Job], None] | None = None,
+    ) -> list[Result]:
+        module, _, name = function.partition(":")
+        results = {}
+        for job in reversed(jobs):
+            results[job.name] = self._one(getattr(importlib.import_module(module), name), job)
+            if on_result is not None:
+                on_result(results[job.name])
+        return [results[job.name] for job in jobs]
+
+    def _one(self, function: Callable[..., object], job: Job) -> Result:
+        try:
+            return Result(job.name, function(job.payload))
+        except StockpotError as exc:
+            return Result(job.name, error=str(exc))
+        except Exception:  # noqa: BLE001 - as a worker does
+            return Result(job.name, error=traceback.format_exc())
+
+
+class Deadly:
+    """Real workers, of which the one that has run-01 is killed in the middle of it, the first time."""
+
+    attempts: ClassVar[dict[str, int]] = {}
+
+    def __init__(self, workers: int | None = None) -> None:
+        self.workers = workers
+
+    def run(self, function: str, jobs: Sequence[Job], **more: Any) -> list[Result]:
+        assert function == "stockpot.sweeps.fine_tuning:make_ingredient"
+        results = LocalEngine(self.workers).run("sweep_jobs:make_ingredient_after_death", jobs, **more)
+        Deadly.attempts.update({result.name: result.attempts for result in results})
+        return results
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _one_thread() -> Iterator[None]:
+    """As in a worker."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(autouse=True)
+def engine(monkeypatch: pytest.MonkeyPatch) -> type:
+    monkeypatch.setattr(running, "LocalEngine", InProcess)
+    return InProcess
+
+
+@pytest.fixture(scope="session")
+def experiment(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """experiment.yaml of three runs, with a linear probe."""
+    return tiny_experiment(tmp_path_factory.mktemp("experiment"), runs=3, head="linear-probe")
+
+
+@pytest.fixture(scope="session")
+def finished(experiment: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The output folder of an undisturbed run; not to be changed."""
+    folder = tmp_path_factory.mktemp("finished") / "out"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(running, "LocalEngine", InProcess)
+        run(experiment, folder)
+    return folder
+
+
+@pytest.fixture
+def copied(finished: Path, tmp_path: Path) -> Path:
+    """A copy of that folder to break things in."""
+    return Path(shutil.copytree(finished, tmp_path / "out"))
+
+
+@pytest.fixture
+def deadly(monkeypatch: pytest.MonkeyPatch) -> type[Deadly]:
+    monkeypatch.setattr(running, "LocalEngine", Deadly)
+    return Deadly
