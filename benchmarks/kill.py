@@ -5,8 +5,9 @@
 By default the experiment is small but real: four fine-tunings of a small BERT with random weights on rows of the
 quickstart's data, all recipes, two workers. It runs once undisturbed; then in other folders, one after another, with
 ``kill -9`` of the main process (or of one worker) at random moments, started again after every death until it ends.
-Some moments are uniform over the undisturbed duration, others over one stage of it, others fall into the tenths of a
-second in which a soup is half written: what is short beside the sweep, hardly any uniform moment would hit.
+In every second folder the moments are uniform over the undisturbed duration. In the others each falls into one stage
+or into the tenths of a second in which a soup is half written: what is short beside the sweep, hardly any uniform
+moment would hit.
 
 Compared: experiment.json, results.json, results.md and every file of the initialisation, the ingredients and the soups.
 Nothing may be left over. The journal and timings.json are not compared: a journal knows more than it needs after a
@@ -28,11 +29,11 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from importlib.metadata import version
-from itertools import cycle, islice
+from itertools import islice
 from pathlib import Path
 
 import psutil
@@ -41,8 +42,13 @@ ROOT = Path(__file__).resolve().parent.parent
 DATA = ROOT / "experiments" / "debian-sections" / "data" / "debian-sections.tsv.gz"
 STAGES = ("start", "head", "sweep", "select", "measure", "write")
 SOUPS = ("best", "uniform", "greedy")
-#: What is killed and when: the main process at any moment, in a stage or while it writes a soup; a worker in the sweep.
-AIMS = ("any", "worker", "sweep", "select", "measure", "best", "uniform", "greedy", "write", "any")
+#: What is killed and when: the main process in a stage or while it writes that soup, a worker in the sweep.
+AIMED = (
+    "worker", "sweep", "worker", "sweep", "select", "select", "measure", "measure", "best", "uniform", "greedy",
+    "write",
+)  # fmt: skip
+#: The main process at any moment of the undisturbed duration.
+UNIFORM = ("any",) * 12
 COMPARED = (
     "experiment.json",
     "results.json",
@@ -171,11 +177,10 @@ class Trial:
         reference = self.work / "undisturbed"
         verdict = Verdict(self.undisturbed(reference))
         verdict.n_files = len(contents(reference))
-        aims = iter(cycle(AIMS))
         while len(verdict.kills) < n_kills:
             folder = self.work / f"killed-{len(verdict.folders) + 1}"
             verdict.folders.append(folder.name)
-            self.torment(folder, aims, verdict, n_kills)
+            self.torment(folder, AIMED if len(verdict.folders) % 2 else UNIFORM, verdict, n_kills)
             if problems := differences(reference, folder):
                 verdict.problems[folder.name] = problems
             print(f"{folder.name}: {len(verdict.kills)} kills so far, {len(problems)} problems", flush=True)
@@ -191,16 +196,31 @@ class Trial:
         self.seconds = seconds
         return seconds
 
-    def torment(self, folder: Path, aims: Iterator[str], verdict: Verdict, n_kills: int) -> None:
+    def torment(self, folder: Path, aims: Sequence[str], verdict: Verdict, n_kills: int) -> None:
         """Kills and starts again until the folder has what it should."""
         command = Command(self.experiment, folder)
-        while len(verdict.kills) < n_kills and (victim := self.strike(command, folder, next(aims))) is not None:
+        for aim in aims:
+            if len(verdict.kills) == n_kills:
+                break
+            if self.is_over(folder, aim):
+                continue
+            victim = self.strike(command, folder, aim)
+            if victim is None:
+                break
             kill = Kill(folder.name, victim, command.seconds, command.stage, state_of(folder))
             verdict.kills.append(kill)
             print(f"  {kill.victim} killed after {kill.seconds:.1f} s, {kill.stage}: {kill.state}", flush=True)
             if victim == "main":
                 command = Command(self.experiment, folder)
         command.wait()
+
+    def is_over(self, folder: Path, aim: str) -> bool:
+        """Whether a folder is too far for an aim: what has landed is not done again."""
+        if aim in SOUPS:
+            return (folder / aim).exists()
+        landed = "ingredients/*/run.json"
+        n_runs = len(list((self.work / "undisturbed").glob(landed)))
+        return aim in ("worker", "sweep") and len(list(folder.glob(landed))) == n_runs
 
     def strike(self, command: Command, folder: Path, aim: str) -> str | None:
         """Waits for the moment and kills; who was killed, or None if the command ended before."""

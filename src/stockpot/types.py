@@ -348,7 +348,7 @@ def as_evaluate(function: Callable[..., float | Score]) -> Evaluate:
         except Exception as exc:
             raise EvaluationError(
                 f"evaluate raised {type(exc).__name__} on the {_describe(soup)}: {exc}",
-                fix="mend it and start again: what was evaluated before is kept",
+                fix="mend it and start again; scores taken before count as long as its source file is unchanged",
             ) from exc
         return _as_score(result, soup)
 

@@ -9,12 +9,14 @@ import subprocess
 import sys
 import textwrap
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from safetensors.numpy import load_file
 
 from stockpot import read_soup
+from stockpot.cli.app import _exit_code
 
 EVALUATE = """
     from pathlib import Path
@@ -38,6 +40,13 @@ EVALUATE = """
         if len(soup.ingredients) > 1 and not Path("mended").exists():
             raise RuntimeError("cannot do soups")
         return score(soup)
+
+    def not_finite_later(soup):
+        value = score(soup)
+        return value if soup.ingredients[0].name == "a" or Path("mended").exists() else float("inf")
+
+    def leaves(soup):
+        raise SystemExit("I am off")
 
     def slow(soup):
         value = score(soup)
@@ -117,6 +126,24 @@ def test_metric_not_finite(stockpot, checkpoints, here) -> None:
     assert not (here.parent / "out" / "soup.json").exists()
 
 
+def test_metric_not_finite_loses_no_score(stockpot, checkpoints, here) -> None:
+    command = ["soup", "*.safetensors", "--evaluate", f"{here.name}:not_finite_later", "-o", "out"]
+    done = stockpot(*command)
+    assert done.code == 2
+    assert "inf" in done.err
+    assert "soup of b" in done.err
+    assert calls(here) == ["a", "b"]
+    (here.parent / "mended").touch()
+    assert stockpot(*command).code == 0
+    assert calls(here)[:4] == ["a", "b", "b", "c"]
+
+
+def test_a_function_that_exits_is_no_success(stockpot, checkpoints, here) -> None:
+    done = stockpot("soup", "*.safetensors", "--evaluate", f"{here.name}:leaves", "-o", "out")
+    assert done.code == 1
+    assert "I am off" in done.err
+
+
 def test_evaluate_raises_and_the_journal_keeps_what_was_done(stockpot, checkpoints, here) -> None:
     command = ["soup", "*.safetensors", "--evaluate", f"{here.name}:raises_later", "-o", "out"]
     done = stockpot(*command)
@@ -144,9 +171,80 @@ def test_another_experiment_in_the_folder(stockpot, checkpoints, here) -> None:
     assert read_soup("out").recipe == "uniform"
 
 
+def test_changed_ingredients_are_named_one_by_one(stockpot, checkpoints, here) -> None:
+    options = ["--evaluate", f"{here.name}:score", "-o", "out"]
+    assert stockpot("soup", *checkpoints, *options).code == 0
+    done = stockpot("soup", checkpoints[0], checkpoints[2], *options)
+    assert done.code == 2
+    assert 'ingredients.2: "b ' in done.err
+    assert 'ingredients.3: "c ' in done.err
+    assert "absent now" in done.err
+    assert "ingredients.1" not in done.err
+
+
+@pytest.mark.parametrize("command", ["soup", "compare"])
+def test_a_changed_function_does_not_get_the_old_result(stockpot, checkpoints, here, command) -> None:
+    module = here.with_suffix(".py")
+    arguments = [command, *checkpoints, "--evaluate", f"{here.name}:score", "-o", "out"]
+    assert stockpot(*arguments).code == 0
+    module.write_text(module.read_text() + "\n# changed\n")
+    done = stockpot(*arguments)
+    assert done.code == 2
+    assert f"another version of {here.name}:score" in done.err
+    n_before = len(calls(here))
+    assert stockpot(*arguments, "--fresh").code == 0
+    assert len(calls(here)) > n_before
+    assert stockpot(*arguments).code == 0
+
+
+@pytest.mark.parametrize("command", ["soup", "compare"])
+def test_fresh_never_deletes_what_is_being_read(stockpot, checkpoints, here, command) -> None:
+    assert stockpot("soup", *checkpoints, "--evaluate", f"{here.name}:score", "-o", "out").code == 0
+    before = (here.parent / "out" / "model.safetensors").read_bytes()
+    done = stockpot(command, "out", checkpoints[0], "--evaluate", f"{here.name}:score", "-o", "out", "--fresh")
+    assert done.code == 2
+    assert "needed: out" in done.err
+    assert (here.parent / "out" / "model.safetensors").read_bytes() == before
+
+
+def test_a_soup_can_be_cooked_again_elsewhere(stockpot, checkpoints, here) -> None:
+    assert stockpot("soup", *checkpoints, "--evaluate", f"{here.name}:score", "-o", "first").code == 0
+    done = stockpot("mix", "first", checkpoints[0], "-o", "second")
+    assert done.code == 0
+    assert not (here.parent / "second" / "experiment.json").exists()  # belongs to the folder it was made in
+
+
+def test_compare_takes_some_recipes(stockpot, checkpoints, here) -> None:
+    done = stockpot("compare", *checkpoints, "--evaluate", f"{here.name}:score", "--recipe", "uniform", "-o", "out")
+    assert done.code == 0
+    results = json.loads((here.parent / "out" / "results.json").read_text())
+    assert [row["method"] for row in results["rows"]] == ["best", "second_best", "mean_individual", "uniform"]
+    refused = stockpot("compare", *checkpoints, "--evaluate", f"{here.name}:score", "--recipe", "best")
+    assert refused.code == 2
+    assert "always in the table" in refused.err
+
+
+def test_individual_scores_are_told_before_the_recipe_decides(stockpot, checkpoints, here) -> None:
+    lines = stockpot("soup", *checkpoints, "--evaluate", f"{here.name}:score", "-o", "out").out.splitlines()
+    assert [line.split(":")[0] for line in lines[:3]] == ["[1/3] a", "[2/3] b", "[3/3] c"]
+    assert all(line.startswith("greedy: + ") for line in lines[3:6])
+
+
+def test_debug_shows_the_cause(checkpoints, here, capsys) -> None:
+    arguments = ["soup", "a.safetensors", "b.safetensors", "--evaluate", f"{here.name}:raises_later", "-o", "out"]
+    assert _exit_code([*arguments, "--debug"]) == 2
+    shown = capsys.readouterr().err
+    assert 'raise RuntimeError("cannot do soups")' in shown
+    assert "stockpot.errors.EvaluationError" in shown
+
+
 @pytest.mark.parametrize(
     ("options", "says"),
     [
+        ([], "neither was given"),
+        (["--evaluate", "math:sqrt", "--task", "task.yaml"], "both were given"),
+        (["--evaluate", "math:sqr"], "did you mean math:sqrt?"),
+        (["--evaluate", "my/eval.py:score"], "for example my.eval:score"),
         ([], "either a task or an evaluate"),
         (["--evaluate", "nonsense"], "module:function"),
         (["--evaluate", "no_such_module_here:f"], "no_such_module_here"),
@@ -160,6 +258,47 @@ def test_wrong_options(stockpot, checkpoints, here, options, says) -> None:
     assert done.code == 2
     assert says in done.err
     assert not (here.parent / "out").exists()
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 24 KiB: room for a journal, not for what is to be written into it."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    try:
+        mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24k", "none", folder], check=False)
+    except FileNotFoundError:
+        pytest.skip("no mount here")
+    if mounted.returncode:
+        pytest.skip("may not mount a file system")
+    yield folder
+    subprocess.run(["umount", folder], check=True)
+
+
+def test_full_disk_then_the_same_command(stockpot, checkpoints, here, small_disk) -> None:
+    command = ["soup", *checkpoints, "--evaluate", f"{here.name}:score", "-o", small_disk / "out"]
+    done = stockpot(*command)
+    assert done.code == 2
+    assert "full" in done.err
+    assert str(small_disk / "out") in done.err
+    assert not (small_disk / "out" / "soup.json").exists()
+    subprocess.run(["mount", "-o", "remount,size=4m", small_disk], check=True)
+    done = stockpot(*command)
+    assert done.code == 0, done
+    assert read_soup(small_disk / "out").recipe == "greedy"
+
+
+def test_a_terminal_without_the_letters_of_a_name(checkpoints, here) -> None:
+    checkpoints[0].rename(here.parent / "é.safetensors")
+    done = subprocess.run(
+        [sys.executable, "-m", "stockpot", "compare", "é.safetensors", "--evaluate", f"{here.name}:score"],
+        cwd=here.parent,
+        capture_output=True,
+        check=False,
+        env={**os.environ, "PYTHONIOENCODING": "ascii"},
+    )
+    assert done.returncode == 0, done
+    assert b"[1/1] \\xe9: score" in done.stdout
 
 
 def start(here: Path) -> subprocess.Popen[str]:

@@ -6,15 +6,18 @@ import json
 import os
 import pickle
 import resource
+import shutil
 import subprocess
 import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
 import reference
+from stockpot.cli.app import _exit_code
 
 
 def weights(folder: Path) -> dict[str, np.ndarray]:
@@ -80,11 +83,71 @@ def test_one_ingredient_and_the_same_twice_are_allowed_and_said(stockpot, checkp
         assert (weights(tmp_path / name)["head.weight"] == load_file(checkpoints[0])["head.weight"]).all()
 
 
+def test_the_same_source_in_other_words_is_said_too(stockpot, checkpoints, tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "run 1 é").mkdir()
+    checkpoints[0].rename(tmp_path / "run 1 é" / "model.safetensors")
+    done = stockpot("mix", "run 1 é", tmp_path / "run 1 é/", "-o", "soup/")
+    assert done.code == 0
+    assert "run 1 é is given 2 times and counts 2 times" in done.err
+
+
+def test_a_soup_among_the_matches_is_said(stockpot, checkpoints, tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert stockpot("mix", *checkpoints, "-o", "runs/soup").code == 0
+    for file in checkpoints:
+        (tmp_path / "runs" / file.stem).mkdir()
+        file.rename(tmp_path / "runs" / file.stem / "model.safetensors")
+    done = stockpot("mix", "runs/*", "-o", "again")
+    assert "mixed 4 checkpoints" in done.out
+    assert "note: runs/soup is a soup itself" in done.err
+
+
 def test_missing_file_and_empty_glob_are_both_named(refused, checkpoints, tmp_path) -> None:
     message = refused("mix", tmp_path / "a.safetensor", tmp_path / "zz*", checkpoints[0], "-o", tmp_path / "soup")
     assert "a.safetensor" in message
     assert "zz*" in message
     assert "fix:" in message
+
+
+def test_a_source_that_is_no_name(refused, checkpoints, tmp_path) -> None:
+    assert "empty name" in refused("mix", "", checkpoints[0], "-o", tmp_path / "soup")
+    odd = Path(os.fsdecode(os.fsencode(tmp_path) + b"/odd\xff.safetensors"))
+    try:
+        checkpoints[1].rename(odd)
+    except OSError:
+        pytest.skip("this file system takes Unicode names only")
+    message = refused("mix", odd, checkpoints[0], "-o", tmp_path / "soup")
+    assert "odd" in message
+    assert "not valid Unicode" in message
+
+
+def test_folder_of_checkpoints_is_answered_with_words_to_paste(refused, checkpoints, tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs" / "lr 1").mkdir(parents=True)
+    checkpoints[0].rename(tmp_path / "runs" / "lr 1" / "model.safetensors")
+    assert "give them: 'runs/lr 1'" in refused("mix", "runs", "-o", "soup")
+
+
+def test_names_cannot_steer_the_terminal(refused, tmp_path) -> None:
+    save_file({"w\x1b[2J": np.zeros(2, np.float32)}, tmp_path / "a.safetensors")
+    save_file({"w\x1b[2J": np.zeros(3, np.float32)}, tmp_path / "b.safetensors")
+    message = refused("mix", tmp_path / "a.safetensors", tmp_path / "b.safetensors", "-o", tmp_path / "soup")
+    assert "\x1b" not in message
+    assert "x1b[2J" in message
+
+
+def test_very_many_mismatches_are_counted_and_debug_lists_them(refused, tmp_path, capsys) -> None:
+    for name, size in (("a", 2), ("b", 3)):
+        save_file({f"t{i:02d}": np.zeros(size, np.float32) for i in range(50)}, tmp_path / f"{name}.safetensors")
+    command = ["mix", str(tmp_path / "a.safetensors"), str(tmp_path / "b.safetensors"), "-o", str(tmp_path / "soup")]
+    message = refused(*command)
+    assert "t19" in message
+    assert "... and 30 more (--debug lists all)" in message
+    assert _exit_code([*command, "--debug"]) == 2
+    shown = capsys.readouterr().err
+    assert "Traceback" in shown
+    assert all(f"t{i:02d}: [2] F32 in 'a' but [3] F32 in 'b'" in shown for i in range(50))
 
 
 def test_every_mismatch_is_listed(refused, checkpoints, tmp_path) -> None:
@@ -201,6 +264,49 @@ def test_output_exists_and_output_is_an_input(refused, checkpoints, tmp_path) ->
     message = refused("mix", folder, checkpoints[1], "-o", folder, "--force")
     assert "taken" in message
     assert "taken" in refused("mix", folder, checkpoints[1], "-o", folder / "model.safetensors")
+
+
+def test_output_where_it_cannot_be(refused, stockpot, checkpoints, tmp_path) -> None:
+    (tmp_path / "file").write_text("")
+    assert "is a file" in refused("mix", *checkpoints, "-o", tmp_path / "file")
+    assert f"{tmp_path / 'file'} is a file, not a folder" in refused("mix", *checkpoints, "-o", tmp_path / "file" / "x")
+    (tmp_path / "folder").mkdir()
+    checkpoints[0].rename(tmp_path / "folder" / "model.safetensors")
+    inside = tmp_path / "folder" / "soup"  # beside the source, which stays as it is
+    assert stockpot("mix", tmp_path / "folder", checkpoints[1], "-o", inside).code == 0
+    assert (inside / "soup.json").exists()
+
+
+@pytest.mark.skipif(sys.platform == "win32" or os.geteuid() != 0, reason="takes root to become somebody else")
+def test_no_permission(stockpot, checkpoints, tmp_path) -> None:
+    assert stockpot("mix", *checkpoints, "-o", tmp_path / "first").code == 0  # everything is imported
+    with TemporaryDirectory() as folder:  # tmp_path is not to be looked into by others
+        place = Path(folder)
+        place.chmod(0o755)
+        for file in checkpoints:
+            shutil.copyfile(file, place / file.name)
+        (place / "b.safetensors").chmod(0)
+        os.seteuid(65534)
+        try:
+            unwritable = stockpot("mix", place / "a.safetensors", "-o", place / "soup")
+            unreadable = stockpot("mix", place / "b.safetensors", "-o", place / "soup")
+        finally:
+            os.seteuid(0)
+        assert not (place / "soup").exists()
+    assert unwritable.code == unreadable.code == 2
+    assert "soup: Permission denied" in unwritable.err
+    assert "b.safetensors: cannot be read: Permission denied" in unreadable.err
+
+
+def test_ctrl_c_leaves_nothing(stockpot, checkpoints, tmp_path, monkeypatch) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("stockpot.assembly.written.write_soup", interrupted)  # the last step
+    done = stockpot("mix", *checkpoints, "-o", tmp_path / "soup")
+    assert done.code == 130
+    assert "nothing was written" in done.err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.safetensors", "b.safetensors", "c.safetensors"]
 
 
 def test_full_disk(checkpoints, tmp_path) -> None:

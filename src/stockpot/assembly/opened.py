@@ -51,6 +51,14 @@ def _raise_all(errors: Sequence[StockpotError]) -> None:
     if len(errors) == 1:
         raise errors[0]
     if errors:
+        fixes = list(dict.fromkeys(error.fix for error in errors if error.fix))
+        same = len(fixes) == 1
         raise CheckpointError(
-            f"{len(errors)} checkpoints cannot be opened", problems=[str(error) for error in errors]
+            f"{len(errors)} checkpoints cannot be opened",
+            problems=[_without_fix(error) if same else str(error) for error in errors],
+            fix=fixes[0] if same else None,
         ) from errors[0]
+
+
+def _without_fix(error: StockpotError) -> str:
+    return "\n  ".join([error.message, *error.problems])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
+import shlex
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -99,6 +100,7 @@ def locate(source: str | Path) -> Located:
         Traceback (most recent call last):
         ...
         stockpot.errors.CheckpointError: no/such/file: no such file or folder
+        fix: check the path, and the folder it starts from
     """
     path = Path(source).expanduser()
     try:
@@ -111,13 +113,13 @@ def locate(source: str | Path) -> Located:
     return located
 
 
-def _nearest(path: Path) -> str | None:
+def _nearest(path: Path) -> str:
     """Suggests an existing sibling at the first level that does not exist."""
     while not path.parent.is_dir():
         path = path.parent
     siblings = sorted(entry.name for entry in path.parent.iterdir())
     close = difflib.get_close_matches(path.name, siblings, n=1)
-    return f"did you mean {path.parent / close[0]}?" if close else None
+    return f"did you mean {path.parent / close[0]}?" if close else "check the path, and the folder it starts from"
 
 
 def _file(source: str, path: Path) -> Located:
@@ -193,7 +195,7 @@ def _passed_over(main: Path, weights: list[Path]) -> tuple[str, ...]:
 
 def _empty_folder_error(source: str, folder: Path, files: list[Path]) -> CheckpointError:
     subfolders = sorted(entry for entry in folder.iterdir() if entry.is_dir())
-    with_weights = [str(entry) for entry in subfolders if holds_weights(entry)]
+    with_weights = [shlex.quote(str(entry)) for entry in subfolders if holds_weights(entry)]
     held = [entry.name for entry in files] + [f"{entry.name}/" for entry in subfolders]
     fix = "give a folder that holds model.safetensors, its index, or pytorch_model.bin"
     if with_weights:

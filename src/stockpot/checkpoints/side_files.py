@@ -27,7 +27,7 @@ _WEIGHTS = (
 #: Belongs to the run or to the old weights; an adapter's configuration would make transformers look for the adapter.
 _LEFT = (
     *_WEIGHTS, "*.index.json", "trainer_state.json", "adapter_config.json", "soup.json", "run.json", "timings.json",
-    "results*", "*_results.json", "*.log", "readme*", "requirements*.txt",
+    "experiment.json", "results*", "*_results.json", "*.log", "readme*", "requirements*.txt",
 )  # fmt: skip
 _LEFT_FOLDERS = ("checkpoint-*", "runs", "logs", "wandb", "mlruns", "__pycache__", "journal")
 #: Where a JSON configuration came from, not what it says.

@@ -92,6 +92,12 @@ def _expanded(source: Source, problems: list[CheckpointError]) -> list[str | Ing
 
 
 def _problem_with(path: str) -> CheckpointError | None:
+    if not path.strip():
+        return CheckpointError("a source is an empty name", fix="check the variable or pattern it came from")
+    try:
+        path.encode()
+    except UnicodeEncodeError:  # names are written into soup.json
+        return CheckpointError(f"{path!a}: the name is not valid Unicode", fix="rename it")
     try:
         locate(path)
     except CheckpointError as exc:

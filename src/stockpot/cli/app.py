@@ -5,15 +5,17 @@ from __future__ import annotations
 import errno
 import os
 import sys
-from collections.abc import Callable
+import traceback
+from collections.abc import Callable, Mapping
 from functools import wraps
+from io import TextIOWrapper
 from typing import Annotated, NoReturn, ParamSpec
 
 import typer
 
 from stockpot._version import __version__
 from stockpot.cli.compare import compare
-from stockpot.cli.console import print_error
+from stockpot.cli.console import MOST_PROBLEMS, print_error
 from stockpot.cli.mix import mix
 from stockpot.cli.run import run
 from stockpot.cli.soup import soup
@@ -34,10 +36,20 @@ def interruptible(command: Callable[_P, None]) -> Callable[_P, None]:
         try:
             command(*args, **kwargs)
         except KeyboardInterrupt:
-            print_error("interrupted", fix="run the same command again: it continues where it was")
+            message, fix = _after_interrupt(command.__name__, kwargs)
+            print_error(message, fix=fix)
             raise typer.Exit(INTERRUPTED) from None
 
     return run
+
+
+def _after_interrupt(command: str, options: Mapping[str, object]) -> tuple[str, str]:
+    """What was kept, and how to go on."""
+    if command == "mix":
+        return "interrupted; nothing was written", "run the same command again"
+    if command == "compare" and options.get("out") is None:
+        return "interrupted; nothing was kept", "give -o FOLDER: then the same command continues where it was"
+    return "interrupted; what was computed is kept", "run the same command again: it continues where it was"
 
 
 app = typer.Typer(
@@ -64,13 +76,16 @@ def _options(
     version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
     ] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks, and every problem of a long list.")] = False,
 ) -> None:
     pass
 
 
 def main() -> NoReturn:
     """Runs the command line; every way out ends in an exit code."""
+    if isinstance(sys.stdout, TextIOWrapper):
+        # A name that the terminal's encoding lacks must not end a command after hours.
+        sys.stdout.reconfigure(errors="backslashreplace")
     sys.exit(_exit_code(sys.argv[1:]))
 
 
@@ -79,12 +94,17 @@ def _exit_code(arguments: list[str]) -> int:
     try:
         # --debug is taken wherever it stands: after a failure one appends it to the line.
         app([a for a in arguments if a != "--debug"])
-    except SystemExit as leaving:  # typer's own way out, of a usage error too
-        return leaving.code if isinstance(leaving.code, int) else 0
+    except SystemExit as leaving:  # typer's own way out, of a usage error too; or a user's function calls sys.exit
+        if leaving.code is None or isinstance(leaving.code, int):
+            return leaving.code or 0
+        print_error(str(leaving.code))
+        return 1
+    except KeyboardInterrupt:  # while the command line itself is read
+        return INTERRUPTED
     except StockpotError as error:
         if debug:
-            raise
-        print_error(error.message, problems=error.problems, fix=error.fix)
+            traceback.print_exception(error)
+        print_error(error.message, problems=error.problems, fix=error.fix, most=None if debug else MOST_PROBLEMS)
         return error.exit_code
     except BrokenPipeError:  # `stockpot ... | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

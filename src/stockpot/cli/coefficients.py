@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 
 from stockpot.errors import BlendError
 from stockpot.recipes import uniform
@@ -49,12 +49,19 @@ def parse_coefficients(text: str, k: int) -> list[float]:
 
 
 def mixing_notes(soup: Soup) -> list[str]:
-    """What is allowed but worth saying: one ingredient, the same one twice, a sum that is not 1."""
+    """What is allowed but worth saying: one ingredient, the same one twice, a soup in the soup, a sum that is not 1."""
     notes = []
     if len(soup.ingredients) == 1:
-        notes.append("one ingredient only: the result is a copy of it")
-    counts = Counter(ingredient.source for ingredient in soup.ingredients)
-    notes += [f"{source} is given {n} times and counts {n} times" for source, n in counts.items() if n > 1]
+        notes.append("one ingredient only: a soup of it is a copy of it")
+    sources_by_place: dict[tuple[Path, str | None], list[str]] = {}
+    for ingredient in soup.ingredients:
+        place = Path(ingredient.source).expanduser().resolve()
+        sources_by_place.setdefault((place, ingredient.key), []).append(ingredient.source)
+    for (place, _), sources in sources_by_place.items():
+        if (n := len(sources)) > 1:
+            notes.append(f"{sources[0]} is given {n} times and counts {n} times")
+        if len(sources_by_place) > 1 and (place / "soup.json").is_file():  # an earlier output that the glob caught?
+            notes.append(f"{sources[0]} is a soup itself and counts as one ingredient")
     total = math.fsum(soup.coefficients)
     if abs(total - 1) > 1e-6:
         notes.append(f"the coefficients sum to {total:g}, not 1")

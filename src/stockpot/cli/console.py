@@ -11,31 +11,43 @@ if TYPE_CHECKING:
     from stockpot.experiment import OnProgress, Progress
     from stockpot.records import Results
 
-__all__ = ["print_error", "print_line", "print_notes", "print_results", "progress_lines"]
+__all__ = [
+    "MOST_PROBLEMS",
+    "print_error",
+    "print_line",
+    "print_notes",
+    "print_results",
+    "progress_lines",
+    "readable_size",
+]
 
-_MOST_PROBLEMS = 20
+#: Lines of problems under an error, unless --debug asks for all.
+MOST_PROBLEMS = 20
+_UNITS = ("bytes", "KB", "MB", "GB")
 
 
-def print_error(message: str, *, problems: Sequence[str] = (), fix: str | None = None) -> None:
-    """An error on stderr: what, every instance of it (the first ones), the way out."""
-    lines = [f"error: {message}", *(f"  {problem}" for problem in problems[:_MOST_PROBLEMS])]
-    if len(problems) > _MOST_PROBLEMS:
-        lines.append(f"  ... and {len(problems) - _MOST_PROBLEMS} more")
+def print_error(
+    message: str, *, problems: Sequence[str] = (), fix: str | None = None, most: int | None = MOST_PROBLEMS
+) -> None:
+    """An error on stderr: what, every instance of it (`most` of them at most), the way out."""
+    lines = [f"error: {message}", *(f"  {_indented(problem)}" for problem in problems[:most])]
+    if most is not None and len(problems) > most:
+        lines.append(f"  ... and {len(problems) - most} more (--debug lists all)")
     if fix:
         lines.append(f"fix: {fix}")
-    sys.stderr.write("\n".join(lines) + "\n")
+    sys.stderr.write(_harmless("\n".join(lines)) + "\n")
 
 
 def print_line(text: str) -> None:
     """One line on stdout."""
-    sys.stdout.write(text + "\n")
+    sys.stdout.write(_harmless(text) + "\n")
     sys.stdout.flush()
 
 
 def print_notes(notes: Sequence[str]) -> None:
     """Remarks on stderr, so that stdout stays the result."""
     for note in notes:
-        sys.stderr.write(f"note: {note}\n")
+        sys.stderr.write(_harmless(f"note: {note}") + "\n")
 
 
 def print_results(results: Results) -> None:
@@ -45,6 +57,28 @@ def print_results(results: Results) -> None:
     from stockpot.reports.table import terminal
 
     Console(highlight=False).print(terminal(results))
+
+
+def readable_size(n_bytes: int) -> str:
+    """Bytes in the largest unit that leaves at least 1.
+
+    Example:
+        >>> readable_size(288), readable_size(437_951_328)
+        ('288 bytes', '438.0 MB')
+    """
+    power = 0
+    while power + 1 < len(_UNITS) and n_bytes >= 1000 ** (power + 1):
+        power += 1
+    return f"{n_bytes / 1000**power:,.{1 if power else 0}f} {_UNITS[power]}"
+
+
+def _indented(problem: str) -> str:
+    return problem.replace("\n", "\n    ")
+
+
+def _harmless(text: str) -> str:
+    """The text without control characters: a tensor's or file's name must not steer the terminal."""
+    return "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text)
 
 
 @contextmanager
@@ -64,7 +98,7 @@ def progress_lines() -> Iterator[OnProgress]:
         tasks: dict[str, object] = {}
 
         def show(progress: Progress) -> None:
-            bars.console.print(progress.line, highlight=False, markup=False)
+            bars.console.print(_harmless(progress.line), highlight=False, markup=False)
             if not progress.total:
                 return
             if progress.stage not in tasks:

@@ -37,7 +37,7 @@ def mix(
     from stockpot.assembly import OutputOptions, with_digests, write
     from stockpot.checkpoints import ingredients
     from stockpot.cli.coefficients import mixing_notes, soup_of
-    from stockpot.cli.console import print_line, print_notes
+    from stockpot.cli.console import print_line, print_notes, readable_size
 
     members = ingredients(*sources, key=key)
     soup = soup_of(members, coefficients)
@@ -51,5 +51,5 @@ def mix(
     n_bytes = sum((out / name).stat().st_size for name in weights)
     print_line(
         f"mixed {len(members)} checkpoint{'s' if len(members) > 1 else ''} into {out} "
-        f"({len(weights)} file{'s' if len(weights) > 1 else ''}, {n_bytes / 1e6:,.1f} MB)"
+        f"({len(weights)} file{'s' if len(weights) > 1 else ''}, {readable_size(n_bytes)})"
     )

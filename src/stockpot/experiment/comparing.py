@@ -14,34 +14,50 @@ import numpy as np
 
 from stockpot.assembly import with_digests
 from stockpot.config import RECIPE_NAMES, TaskConfig, canonical
-from stockpot.errors import ConfigError
+from stockpot.errors import ConfigError, OutputError
 from stockpot.experiment.bench import CallableBench, TaskBench
 from stockpot.experiment.finishing import RESULTS_FILE, finished_results, write_soup_folder
-from stockpot.experiment.progress import OnProgress, Progress
+from stockpot.experiment.progress import OnProgress, Progress, step_line
 from stockpot.experiment.table import Choices, choose, tabulate
-from stockpot.journal import Journal
+from stockpot.journal import Journal, identity_of_callable
 from stockpot.outputs import ExperimentFolder, adopt_files, write_text_atomically
 from stockpot.recipes import RECIPES, single
 from stockpot.records import Cell, Results, Row, read_soup, write_results
 from stockpot.reports.table import markdown
 from stockpot.tasks import load_callable, load_task
-from stockpot.types import Ingredient, Score, Soup, Step
+from stockpot.types import Evaluate, Incumbent, Ingredient, Score, Soup, Step
 
 __all__ = ["compare", "cook"]
 
 TaskSource = str | Path | Mapping[str, Any] | TaskConfig
 EvaluateSource = str | Callable[..., float | Score]
+#: Which version of a user's function a finished folder speaks for.
+_SCORED_BY = Path("journal", "evaluate.txt")
+
+
+@dataclass(frozen=True, slots=True)
+class _Judge:
+    """What scores.
+
+    Args:
+        bench: made from it once there is a journal.
+        name: of the user's function; None for a task, whose whole identity the output folder records.
+        version: of the user's function; None where no source file vouches for it.
+    """
+
+    bench: Callable[[Journal], TaskBench | CallableBench]
+    name: str | None = None
+    version: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class _Session:
     folder: Path
-    journal: Journal
+    judge: _Judge
     bench: TaskBench | CallableBench
     ingredients: tuple[Ingredient, ...]
     initialisation: Soup | None
     identity: Mapping[str, Any]
-    is_new: bool
 
 
 def compare(
@@ -76,14 +92,16 @@ def compare(
 
     Source: Wortsman et al. 2022, Table 3.
     """
-    _check_recipes(recipes)
+    _check_recipes(recipes, RECIPE_NAMES, note="; the individuals are always in the table")
     report = on_progress or (lambda _: None)
     settings = {"command": "compare", "recipes": list(recipes)}
     with _session(ingredients, task, evaluate, initialisation, settings, out, fresh) as session:
-        if (results := finished_results(session.folder)) is not None:
+        if _is_finished(session, RESULTS_FILE) and (results := finished_results(session.folder)) is not None:
             return results
+        _announce_individuals(session, report)
         cooked = choose(session.ingredients, session.bench, Choices(tuple(recipes)), on_step=partial(_report, report))
         results = tabulate(cooked, session.bench, initialisation=session.initialisation, experiment=session.identity)
+        _sign(session)
         write_text_atomically(session.folder / "results.md", markdown(results))
         write_results(results, session.folder / RESULTS_FILE)
         return results
@@ -120,12 +138,14 @@ def cook(
         ConfigError: an unknown recipe, or one that makes an ensemble.
         StockpotError: as the rooms below; what was evaluated is kept in `out`.
     """
-    _check_recipes([recipe], weights_only=True)
+    _check_recipes([recipe], [name for name in RECIPES if "ensemble" not in name])
     report = on_progress or (lambda _: None)
     settings = {"command": "soup", "recipe": recipe, "seed": seed}
     with _session(ingredients, task, evaluate, initialisation, settings, out, fresh) as session:
-        if (session.folder / "soup.json").exists():
+        if _is_finished(session, "soup.json"):
             return read_soup(session.folder)
+        if recipe in {"best", "greedy"}:  # the others score no individuals
+            _announce_individuals(session, report)
         soup = RECIPES[recipe](
             session.ingredients,
             session.bench.evaluate,
@@ -133,11 +153,12 @@ def cook(
             on_step=partial(_report, report, recipe),
         )
         report(Progress("write", f"writing {out}"))
-        _write_into(soup, session)
+        for note in _write_into(soup, session):
+            report(Progress("write", f"note: {note}"))
         return soup
 
 
-def _write_into(soup: Soup, session: _Session) -> None:
+def _write_into(soup: Soup, session: _Session) -> tuple[str, ...]:
     """The model folder's files beside the journal, soup.json last."""
     bench = session.bench
     score = bench.evaluate(soup)
@@ -146,10 +167,56 @@ def _write_into(soup: Soup, session: _Session) -> None:
     family = bench.task.config.family if isinstance(bench, TaskBench) else None  # type: ignore[attr-defined]
     with TemporaryDirectory(dir=session.folder, prefix=".soup-") as scratch:
         staged = Path(scratch) / session.folder.name
-        write_soup_folder(
+        notes = write_soup_folder(
             soup, staged, results, soup.recipe, title=f"{soup.recipe} soup", family=family, recorded_at=session.folder
         )
+        _sign(session)
         adopt_files(staged, session.folder, last="soup.json")
+    return notes
+
+
+def _is_finished(session: _Session, last_file: str) -> bool:
+    """Whether the folder holds the result of this very command, the user's function included.
+
+    Raises:
+        OutputError: it was made with another version of the function.
+    """
+    last = session.folder / last_file
+    judge = session.judge
+    if judge.name is None or not last.exists():
+        return last.exists()
+    if judge.version is None:  # nobody can tell whether it is the same function, so it is asked once more
+        last.unlink()
+        return False
+    signature = session.folder / _SCORED_BY
+    if not signature.exists() or signature.read_text(encoding="utf-8") != judge.version:
+        raise OutputError(
+            f"{session.folder} was made with another version of {judge.name}: its source file has changed since",
+            fix="name another output folder with -o, or replace what is there with --fresh",
+        )
+    return True
+
+
+def _sign(session: _Session) -> None:
+    if session.judge.version is not None:
+        write_text_atomically(session.folder / _SCORED_BY, session.judge.version)
+
+
+def _announce_individuals(session: _Session, report: OnProgress) -> None:
+    """Tells each ingredient's own score as soon as it is known: recipes speak only when all have been scored."""
+    evaluate: Evaluate = session.bench.evaluate
+    told: set[Ingredient] = set()
+
+    def announced(soup: Soup, *, against: Incumbent | None = None) -> Score:
+        score = evaluate(soup, against=against)
+        (first, *others) = soup.ingredients
+        if not others and first not in told:
+            told.add(first)
+            line = f"{first.name}: {session.bench.metric} {score.value:.4f}"
+            report(Progress("score", line, len(told), len(session.ingredients)))
+        return score
+
+    session.bench.evaluate = announced
 
 
 @contextmanager
@@ -163,13 +230,20 @@ def _session(
     fresh: bool,
 ) -> Iterator[_Session]:
     if (task is None) == (evaluate is None):
-        raise ConfigError("give either a task or an evaluate function", fix="--task task.yaml or --evaluate module:fn")
+        given = "neither was given" if task is None else "both were given"
+        raise ConfigError(
+            f"give either a task or an evaluate function ({given})",
+            fix="--task task.yaml or --evaluate module:function",
+        )
     start = [Ingredient("initialisation", initialisation)] if initialisation is not None else []
+    if fresh and out is not None:
+        _check_sources_stay([*ingredients, *start], Path(out))
     with TemporaryDirectory(prefix="stockpot-") as scratch:
         members = with_digests([*ingredients, *start])
         identity: dict[str, Any] = {
             **settings,
-            "ingredients": [[member.name, member.digest] for member in members],
+            # By position, for the order counts; a changed folder then names the ingredients that changed.
+            "ingredients": {str(n): f"{member.name} {member.digest}" for n, member in enumerate(members, start=1)},
         }
         judge = _judge(task, evaluate, members[0], identity)
         with (
@@ -178,41 +252,52 @@ def _session(
         ):
             yield _Session(
                 claimed.folder,
-                journal,
-                judge(journal),
+                judge,
+                judge.bench(journal),
                 members[: len(ingredients)],
                 single(members[-1], recipe="initialisation") if start else None,
                 identity,
-                claimed.is_new,
             )
 
 
 def _judge(
     task: TaskSource | None, evaluate: EvaluateSource | None, model: Ingredient, identity: dict[str, Any]
-) -> Callable[[Journal], TaskBench | CallableBench]:
-    """What makes the bench once there is a journal; puts what the scores depend on into the identity."""
+) -> _Judge:
+    """Loads what scores; puts what the scores depend on into the identity."""
     if task is not None:
         loaded = load_task(task, model)
         identity["task"] = canonical(loaded.config)
         identity["splits"] = {split: loaded.identity(split) for split in loaded.splits}
-        return lambda journal: TaskBench(loaded, journal)
+        return _Judge(lambda journal: TaskBench(loaded, journal))
     assert evaluate is not None  # checked by the caller
     name = evaluate if isinstance(evaluate, str) else f"{evaluate.__module__}:{getattr(evaluate, '__qualname__', '?')}"
     function = load_callable(evaluate) if isinstance(evaluate, str) else evaluate
     identity["evaluate"] = name
-    return lambda journal: CallableBench(function, journal, name=name)
+    version = identity_of_callable(function, name)
+    return _Judge(lambda journal: CallableBench(function, journal, name=name), name, version)
 
 
-def _check_recipes(recipes: Sequence[str], *, weights_only: bool = False) -> None:
-    known = [name for name in RECIPES if not weights_only or "ensemble" not in name]
+def _check_sources_stay(sources: Sequence[Ingredient], out: Path) -> None:
+    """--fresh deletes what is in `out` in the end; never what it was made from."""
+    target = out.resolve()
+    inside = [s.source for s in sources if Path(s.source).expanduser().resolve().is_relative_to(target)]
+    if inside:
+        raise OutputError(
+            f"--fresh would replace {out}, which holds what is being read",
+            problems=[f"needed: {source}" for source in inside],
+            fix="name another output folder with -o",
+        )
+
+
+def _check_recipes(recipes: Sequence[str], known: Sequence[str], *, note: str = "") -> None:
     unknown = [name for name in recipes if name not in known]
     if unknown:
         raise ConfigError(
             f"no such recipe here: {', '.join(map(repr, unknown))}",
-            fix=f"use one of {', '.join(known)}",
+            fix=f"use one of {', '.join(known)}{note}",
         )
 
 
 def _report(report: OnProgress, method: str, step: Step) -> None:
-    verdict = "kept" if step.accepted else "left out"
-    report(Progress("select", f"{method}: {step.ingredient.name} {step.score.value:.4f} {verdict}"))
+    if method != "best":  # its steps are the individuals, which are announced
+        report(Progress("select", step_line(method, step)))

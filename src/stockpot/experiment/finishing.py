@@ -64,13 +64,13 @@ def write_soup_folder(
     title: str,
     family: str | None,
     recorded_at: Path | None = None,
-) -> None:
-    """One soup as a loadable model folder with its model card."""
+) -> tuple[str, ...]:
+    """One soup as a loadable model folder with its model card; returns what is worth saying about it."""
 
     def card(soup: Soup) -> str:
         return model_card(SoupRecord(soup), results.row(method), title=title, metric=results.metric, task_family=family)
 
-    write(soup, target, card=card, recorded_at=recorded_at)
+    return write(soup, target, card=card, recorded_at=recorded_at).notes
 
 
 def _throughput(task: TextClassification, soup: Soup, individuals: Sequence[Soup]) -> dict[str, float]:

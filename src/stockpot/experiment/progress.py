@@ -7,7 +7,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-__all__ = ["OnProgress", "Progress", "Stopwatch"]
+from stockpot.types import Step
+
+__all__ = ["OnProgress", "Progress", "Stopwatch", "step_line"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,7 +17,7 @@ class Progress:
     """One thing that happened.
 
     Args:
-        stage: "head", "sweep", "select", "measure" or "write".
+        stage: "head", "sweep", "score", "select", "measure" or "write".
         line: what happened, one line.
         done, total: how far the stage is; total 0 where nothing is counted.
     """
@@ -27,6 +29,18 @@ class Progress:
 
 
 OnProgress = Callable[[Progress], None]
+
+
+def step_line(method: str, step: Step) -> str:
+    """One line of a recipe's acceptance log: the score is that of the soup with the ingredient added.
+
+    Example:
+        >>> from stockpot.types import Ingredient, Score
+        >>> step_line("greedy", Step(Ingredient("lr3e-5", "runs/lr3e-5"), Score(0.7431), accepted=True))
+        'greedy: + lr3e-5 0.7431 kept'
+    """
+    score = "given up early" if step.score.is_abandoned else f"{step.score.value:.4f}"
+    return f"{method}: + {step.ingredient.name} {score} {'kept' if step.accepted else 'left out'}"
 
 
 @dataclass(slots=True)

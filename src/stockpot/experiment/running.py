@@ -16,7 +16,7 @@ from stockpot.engines import Result
 from stockpot.engines.local import LocalEngine
 from stockpot.experiment.bench import TaskBench
 from stockpot.experiment.finishing import finish, finished_results
-from stockpot.experiment.progress import OnProgress, Progress, Stopwatch
+from stockpot.experiment.progress import OnProgress, Progress, Stopwatch, step_line
 from stockpot.experiment.table import Choices, choose, tabulate
 from stockpot.journal import Journal
 from stockpot.outputs import ExperimentFolder
@@ -220,8 +220,7 @@ def _initialisation(session: _Session) -> Soup:
 
 
 def _report_step(session: _Session, method: str, step: Step) -> None:
-    verdict = "kept" if step.accepted else "left out"
-    session.report(Progress("select", f"{method}: {step.ingredient.name} {step.score.value:.4f} {verdict}"))
+    session.report(Progress("select", step_line(method, step)))
 
 
 def _notes(task: TextClassification) -> tuple[str, ...]:

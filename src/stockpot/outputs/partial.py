@@ -25,6 +25,7 @@ Role = Literal["partial", "replaced"]
 
 _NAME = re.compile(r"\.(?P<name>.+)\.(?P<role>partial|replaced)-(?P<host>[0-9a-f]{8})-(?P<pid>\d+)-[0-9a-f]{8}")
 _DISK_IS_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+_FILE_IN_THE_WAY = frozenset({errno.EEXIST, errno.ENOTDIR})
 
 
 @contextmanager
@@ -139,8 +140,14 @@ def _output_error(exc: OSError, path: Path) -> OutputError:
             f"cannot write {path}: {reason} ({_free_bytes(path)} free)",
             fix="free some space or name an output folder on another disk; what was finished before is kept",
         )
+    if exc.errno in _FILE_IN_THE_WAY and (obstacle := _file_on_the_way(path)) is not None:
+        return OutputError(f"cannot write {path}: {obstacle} is a file, not a folder", fix="name another output folder")
     where = f" ({exc.filename})" if exc.filename not in (None, str(path)) else ""
     return OutputError(f"cannot write {path}: {exc.strerror or exc}{where}", fix="name another output folder")
+
+
+def _file_on_the_way(path: Path) -> Path | None:
+    return next((parent for parent in path.absolute().parents if parent.is_file()), None)
 
 
 def _free_bytes(path: Path) -> str:

@@ -156,7 +156,13 @@ def _legend(results: Results) -> list[str]:
     lines.append(
         "Bold: best of its column among single models (cost ×1); ensembles and the mean individual do not compete."
     )
-    return lines + ([_OPTIMISTIC] if "held_out" in _columns(results) else [])
+    return lines + _optimistic(results)
+
+
+def _optimistic(results: Results) -> list[str]:
+    """Where held-out is all there is, the sentence says what it is worth."""
+    columns = _columns(results)
+    return [_OPTIMISTIC] if "held_out" in columns and len(columns) > 1 else []
 
 
 def _metric(results: Results) -> str:
@@ -261,7 +267,7 @@ def _add_errors(table: Table, results: Results, columns: Sequence[str], layout: 
 def _below(results: Results, layout: _Layout) -> list[Text]:
     hidden = 0 if layout.single_shifts else sum(column.startswith("shift:") for column in _columns(results))
     lines = [f"{_metric(results)}; k ingredients; * best of its column among single models (cost ×1)."]
-    lines += [_OPTIMISTIC] if "held_out" in _columns(results) else []
+    lines += _optimistic(results)
     lines += [f"The {hidden} shifts behind the mean are in results.md."] if hidden else []
     lines += [printable(note) for note in results.notes]
     sentence = printable(results.sentence or summary_sentence(results))

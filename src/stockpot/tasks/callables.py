@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import sys
 from collections.abc import Callable
@@ -29,6 +30,11 @@ def load_callable(reference: str) -> Callable[..., Any]:
     module_name, colon, name = reference.partition(":")
     if not (module_name and colon and name):
         raise ConfigError(f"--evaluate {reference!r} is not module:function", fix="for example my_eval:accuracy")
+    if module_name.endswith(".py") and name.isidentifier():
+        dotted = module_name.removesuffix(".py").removeprefix("./").replace("/", ".")
+        raise ConfigError(
+            f"--evaluate {reference!r} names a file; a module is needed", fix=f"for example {dotted}:{name}"
+        )
     here = str(Path.cwd())
     if here not in sys.path:
         sys.path.insert(0, here)
@@ -44,8 +50,10 @@ def load_callable(reference: str) -> Callable[..., Any]:
     function = getattr(module, name, None)
     if not callable(function):
         known = sorted(key for key, value in vars(module).items() if callable(value) and not key.startswith("_"))
+        close = difflib.get_close_matches(name, known, n=1)
         raise ConfigError(
-            f"--evaluate {reference!r}: {module_name} has no callable {name!r}; it has {', '.join(known) or 'none'}"
+            f"--evaluate {reference!r}: {module_name} has no callable {name!r}; it has {', '.join(known) or 'none'}",
+            fix=f"did you mean {module_name}:{close[0]}?" if close else "name one of them",
         )
     result: Callable[..., Any] = function
     return result
