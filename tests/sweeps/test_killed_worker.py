@@ -9,9 +9,9 @@ from pathlib import Path
 from threading import Thread
 
 import pytest
-from tiny_models import tiny_experiment
 
 from stockpot.experiment import sweep
+from tiny_models import tiny_experiment
 
 
 def test_a_killed_worker_costs_only_its_run_and_no_byte(tmp_path: Path) -> None:
