@@ -144,6 +144,13 @@ def test_ensembles_have_no_weights(task, runs) -> None:
         task.predict(ensemble(runs), "test")
 
 
+def test_labels_of_a_model_that_gets_a_new_head_do_not_count(tmp_path) -> None:
+    other = tiny_classifier(tmp_path / "other", labels=("negative", "positive"))
+    with pytest.raises(StockpotError, match="negative"):
+        load_task(tiny_task(tmp_path), other)
+    assert load_task(tiny_task(tmp_path), other, own_labels=False).label_names == ("games", "mail", "text")
+
+
 def test_load_task_needs_a_model(tmp_path) -> None:
     with pytest.raises(ConfigError, match="names no model"):
         load_task(tiny_task(tmp_path))

@@ -129,7 +129,8 @@ def _session(
     on_progress: OnProgress | None,
 ) -> Iterator[_Session]:
     pretrained = model_folder(config.initialisation, relative_to=config.folder)
-    task = load_task(config.task, pretrained, folder=config.task.folder)  # wrong data are found before anything starts
+    # Wrong data are found before anything starts.
+    task = load_task(config.task, pretrained, folder=config.task.folder, own_labels=config.head == "own")
     identity = {
         "experiment": canonical(config),
         "data": {split: task.data_digest(split) for split in ("train", *task.splits)},
@@ -173,7 +174,9 @@ def _prepare(session: _Session) -> TextClassification:
     if not (session.initialisation / "config.json").exists():
         session.report(Progress("head", f"preparing the initialisation (head: {config.head})"))
         with session.stopwatch.stage("head"):
-            start = load_task(config.task, session.pretrained, folder=config.task.folder)
+            start = load_task(
+                config.task, session.pretrained, folder=config.task.folder, own_labels=config.head == "own"
+            )
             prepare_initialisation(
                 start, session.pretrained, session.initialisation, head=config.head, seed=config.sweep.seed
             )

@@ -63,6 +63,7 @@ def load_task(
     *,
     folder: Path | None = None,
     n_threads: int | None = None,
+    own_labels: bool = True,
 ) -> TextClassification:
     """Makes a task from a task.yaml, a mapping of the same shape, or a checked configuration.
 
@@ -71,6 +72,7 @@ def load_task(
         model: the ingredient or folder whose config.json and tokenizer are used when the task names none.
         folder: where relative paths start when `source` is no file; default: the working directory.
         n_threads: batches in flight on a CPU; default: the cores.
+        own_labels: whether the label names of the model's configuration count; not for one that gets a new head.
 
     Returns:
         A Task; its `evaluate` is what recipes take.
@@ -95,5 +97,7 @@ def load_task(
             "the task names no model and no ingredient gives one",
             fix="add `model: FOLDER` to the task, or pass `model=`",
         )
-    task: TextClassification = FAMILIES[config.family](config, folder=start, model_folder=place, n_threads=n_threads)
+    task: TextClassification = FAMILIES[config.family](
+        config, folder=start, model_folder=place, n_threads=n_threads, own_labels=own_labels
+    )
     return task

@@ -36,13 +36,22 @@ class TextClassification:
         folder: relative paths in `config` start here.
         model_folder: has config.json and the tokenizer.
         n_threads: batches in flight on a CPU; default: the cores. Does not change a single bit.
+        own_labels: whether the label names in the model's config.json count; not for a model that gets a new head.
 
     Raises:
         DataError: rows, labels or splits are wrong; held-out rows are in test.
         ConfigError: no usable model configuration.
     """
 
-    def __init__(self, config: TaskConfig, *, folder: Path, model_folder: Path, n_threads: int | None = None) -> None:
+    def __init__(
+        self,
+        config: TaskConfig,
+        *,
+        folder: Path,
+        model_folder: Path,
+        n_threads: int | None = None,
+        own_labels: bool = True,
+    ) -> None:
         self.config = config
         self.metric = config.metric
         self._model_folder = model_folder
@@ -50,7 +59,7 @@ class TextClassification:
         self._splits: dict[str, Split] = load_splits(config.data, folder=folder)
         check_overlap(self._splits, config.data.allow_overlap)
         self.label_names, self._labels = encode_labels(
-            self._splits, config.labels, model_labels=_model_labels(model_folder)
+            self._splits, config.labels, model_labels=_model_labels(model_folder) if own_labels else None
         )
         self._batches: dict[str, list[Batch]] = {}
 
