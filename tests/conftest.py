@@ -1,0 +1,10 @@
+"""What every test starts from."""
+
+from __future__ import annotations
+
+import signal
+import threading
+
+# A shell starts background jobs with SIGINT ignored, and children inherit that: tests of Ctrl-C would wait for ever.
+if threading.current_thread() is threading.main_thread():
+    signal.signal(signal.SIGINT, signal.default_int_handler)
