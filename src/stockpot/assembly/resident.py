@@ -9,7 +9,7 @@ from stockpot.assembly.opened import opened
 from stockpot.assembly.tensors import fill, require_weights
 from stockpot.errors import IncompatibleError
 from stockpot.kernel import Chunk, RunningBlend, blend
-from stockpot.types import Checkpoint, Incumbent, Ingredient, Soup
+from stockpot.types import Checkpoint, Incumbent, Ingredient, Soup, TensorSpec
 
 if TYPE_CHECKING:
     import torch
@@ -139,9 +139,16 @@ def assign_to(module: torch.nn.Module, checkpoint: Checkpoint, *, label: str) ->
 
     targets = {name: tensor for name, tensor in module.state_dict().items() if isinstance(tensor, torch.Tensor)}
     _check_fits(targets, checkpoint, label)
+    # Tied in the checkpoint but not in the model: each of the model's tensors gets the values.
+    untied: dict[str, list[torch.Tensor]] = {}
+    for alias, name in checkpoint.tied.items():
+        if targets[alias].data_ptr() != targets[name].data_ptr():
+            untied.setdefault(name, []).append(targets[alias])
 
     def assign(chunk: Chunk) -> None:
         fill(targets[chunk.name], chunk)
+        for tensor in untied.get(chunk.name, ()):
+            fill(tensor, chunk)
 
     return assign
 
@@ -160,7 +167,7 @@ def _check_fits(targets: Mapping[str, torch.Tensor], checkpoint: Checkpoint, lab
     problems += [f"{name}: in the checkpoint, not in the model" for name in sorted(names - targets.keys())]
     problems += [
         f"{name}: {list(targets[name].shape)} in the model but {spec} in the checkpoint"
-        for name, spec in checkpoint.specs.items()
+        for name, spec in [*checkpoint.specs.items(), *_tied_specs(checkpoint)]
         if name in targets and tuple(targets[name].shape) != spec.shape
     ]
     if problems:
@@ -169,3 +176,7 @@ def _check_fits(targets: Mapping[str, torch.Tensor], checkpoint: Checkpoint, lab
             problems=problems,
             fix="name the folder with the right config.json as `model:` in the task file",
         )
+
+
+def _tied_specs(checkpoint: Checkpoint) -> list[tuple[str, TensorSpec]]:
+    return [(alias, checkpoint.specs[name]) for alias, name in checkpoint.tied.items()]

@@ -70,7 +70,8 @@ def load_task(
     Args:
         source: the task; relative paths in it start from the file's folder (else from `folder`).
         model: the ingredient or folder whose config.json and tokenizer are used when the task names none.
-        folder: where relative paths start when `source` is no file; default: the working directory.
+        folder: where relative paths start when `source` is no file; default: the configuration's own folder, and the
+            working directory for a mapping.
         n_threads: batches in flight on a CPU; default: the cores.
         own_labels: whether the label names of the model's configuration count; not for one that gets a new head.
 
@@ -83,7 +84,7 @@ def load_task(
         MissingExtraError: transformers is not installed.
     """
     if isinstance(source, TaskConfig):
-        config, start = source, folder or Path()
+        config, start = source, folder or source.folder
     elif isinstance(source, Mapping):
         config, start = task_config(source, folder or Path()), folder or Path()
     else:

@@ -34,13 +34,14 @@ class ResidentClassifier:
         n_labels: size of the classifier.
         hardware: device and precision.
         n_threads: batches in flight (CPU); 1 on an accelerator.
+
+    Raises:
+        ConfigError: config.json describes no sequence classifier that transformers knows.
     """
 
     def __init__(self, folder: Path, *, n_labels: int, hardware: Hardware, n_threads: int) -> None:
-        self._torch, transformers = import_hf()
-        config = transformers.AutoConfig.from_pretrained(folder, num_labels=n_labels)
-        module = transformers.AutoModelForSequenceClassification.from_config(config, dtype=self._torch.float32)
-        self.module: torch.nn.Module = module.to(hardware.device).eval()
+        self._torch, _ = import_hf()
+        self.module: torch.nn.Module = _new_module(folder, n_labels).to(hardware.device).eval()
         self._hardware = hardware
         self._n_threads = n_threads if hardware.device == "cpu" else 1
         self._resident = ResidentSoup(self.module)
@@ -53,7 +54,7 @@ class ResidentClassifier:
         """Logits [n_examples, classes] float32 of the weights loaded, in the examples' own order.
 
         Raises:
-            EvaluationError: a logit is not finite.
+            EvaluationError: a logit is not finite, or the model cannot take a batch.
         """
         before = self._torch.get_num_threads()
         try:
@@ -88,9 +89,61 @@ class ResidentClassifier:
         inputs = {name: torch.from_numpy(values).to(device) for name, values in batch.inputs.items()}
         half = torch.autocast(device, dtype=torch.bfloat16) if self._hardware.precision == "bf16" else nullcontext()
         with torch.inference_mode(), half:
-            logits = self.module(**inputs).logits
+            try:
+                logits = self.module(**inputs).logits
+            except (IndexError, RuntimeError, TypeError, ValueError) as exc:
+                raise self._forward_error(batch, exc) from exc
         values: np.ndarray[Any, Any] = logits.float().cpu().numpy()
         return values
+
+    def _forward_error(self, batch: Batch, exc: Exception) -> EvaluationError:
+        """What to do about a batch that the model cannot take: too long, of another vocabulary, too large."""
+        tokens = batch.inputs["input_ids"]
+        config: Any = self.module.config
+        known = {
+            "position": (tokens.shape[1], getattr(config, "max_position_embeddings", None)),
+            "token": (int(tokens.max()) + 1, getattr(config, "vocab_size", None)),
+        }
+        problems = [
+            f"{what}s: {needed} needed, config.json has {there}"
+            for what, (needed, there) in known.items()
+            if isinstance(there, int) and there < needed
+        ]
+        return EvaluationError(
+            f"the model failed on a batch of {tokens.shape[0]} texts, {tokens.shape[1]} tokens each: "
+            f"{type(exc).__name__}: {exc}",
+            problems=problems,
+            fix="lower `max_length` or `batch_size` under `evaluation`, or name the model whose tokenizer this is",
+        )
+
+
+def _new_module(folder: Path, n_labels: int) -> torch.nn.Module:
+    """A classifier of the architecture in config.json, weights as they come.
+
+    Raises:
+        ConfigError: transformers cannot make one.
+    """
+    from huggingface_hub.errors import StrictDataclassError
+
+    torch_module, transformers = import_hf()
+    try:
+        # Code that came with a model is never run; left open, transformers would ask at the terminal.
+        config = transformers.AutoConfig.from_pretrained(
+            folder, num_labels=n_labels, local_files_only=True, trust_remote_code=False
+        )
+        module: torch.nn.Module = transformers.AutoModelForSequenceClassification.from_config(
+            config, dtype=torch_module.float32, trust_remote_code=False
+        )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, StrictDataclassError) as exc:
+        raise ConfigError(
+            f"{folder / 'config.json'}: no text classifier can be made from it: {_first_line(exc)}",
+            fix="name the folder of a model that AutoModelForSequenceClassification knows as `model:` in the task file",
+        ) from exc
+    return module
+
+
+def _first_line(exc: Exception) -> str:
+    return next(iter(str(exc).splitlines()), type(exc).__name__)
 
 
 def tokenised(folder: Path, texts: Sequence[tuple[str, ...]], *, batch_size: int, max_length: int) -> list[Batch]:
@@ -127,13 +180,25 @@ def load_tokenizer(folder: Path) -> Any:
     """The folder's tokenizer, from local files alone.
 
     Raises:
-        ConfigError: there is none.
+        ConfigError: there is none, or it knows no words.
     """
     _, transformers = import_hf()
     try:
-        return transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError, KeyError) as exc:
-        raise ConfigError(
-            f"{folder}: no usable tokenizer ({str(exc).splitlines()[0]})",
-            fix="name the folder that has config.json and the tokenizer's files as `model:` in the task file",
-        ) from exc
+        tokenizer = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except Exception as exc:  # the tokenizers library raises Exception itself
+        raise _no_tokenizer(folder, _first_line(exc)) from exc
+    # Without its files transformers 5 makes one of special tokens alone, to which every text looks the same.
+    if len(tokenizer) - len(set(tokenizer.all_special_ids)) <= _MAX_STRAY_TOKENS:
+        raise _no_tokenizer(folder, f"its vocabulary has {len(tokenizer)} entries, special ones counted")
+    return tokenizer
+
+
+#: Beside special tokens, the empty tokenizers of some model families hold a blank and a mask.
+_MAX_STRAY_TOKENS = 2
+
+
+def _no_tokenizer(folder: Path, why: str) -> ConfigError:
+    return ConfigError(
+        f"{folder}: no usable tokenizer ({why})",
+        fix="name the folder that has config.json and the tokenizer's files as `model:` in the task file",
+    )

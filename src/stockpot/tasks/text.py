@@ -170,7 +170,15 @@ class TextClassification:
 
 # Of a model folder only what shapes its logits: these keys of config.json say who wrote it.
 _VOLATILE_KEYS = {"_name_or_path", "transformers_version", "id2label", "label2id", "dtype", "torch_dtype"}
-_TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "merges.txt", "spiece.model", "tokenizer.model")
+_TOKENIZER_FILES = (
+    "tokenizer.json", "vocab.txt", "vocab.json", "merges.txt", "added_tokens.json", "special_tokens_map.json",
+    "spiece.model", "tokenizer.model", "sentencepiece.bpe.model", "spm.model", "bpe.codes",
+)  # fmt: skip
+# And of tokenizer_config.json these: where it came from, what the task's own max_length overrides, and chats.
+_TOKENIZER_VOLATILE_KEYS = {
+    "_name_or_path", "name_or_path", "transformers_version", "is_local", "local_files_only", "backend",
+    "model_max_length", "chat_template", "max_length", "stride", "truncation_strategy",
+}  # fmt: skip
 
 
 def _model_identity(folder: Path) -> Mapping[str, Any]:
@@ -180,7 +188,16 @@ def _model_identity(folder: Path) -> Mapping[str, Any]:
         for name in _TOKENIZER_FILES
         if (folder / name).is_file()
     }
-    return {"config": config, "tokenizer": files}
+    return {"config": config, "tokenizer": files, "tokenizer_settings": _tokenizer_settings(folder)}
+
+
+def _tokenizer_settings(folder: Path) -> Mapping[str, Any]:
+    """What tokenizer_config.json says about the way from text to tokens."""
+    path = folder / "tokenizer_config.json"
+    if not path.is_file():
+        return {}
+    content = _json_object(path)
+    return {key: value for key, value in content.items() if key not in _TOKENIZER_VOLATILE_KEYS}
 
 
 def _model_labels(folder: Path) -> tuple[str, ...] | None:
@@ -188,7 +205,12 @@ def _model_labels(folder: Path) -> tuple[str, ...] | None:
     names = _model_config(folder).get("id2label")
     if not isinstance(names, dict) or not names:
         return None
-    ordered = tuple(str(names[key]) for key in sorted(names, key=int))
+    if set(names) != {str(index) for index in range(len(names))}:
+        raise ConfigError(
+            f"{folder / 'config.json'}: the keys of id2label are {', '.join(names)}, not 0 to {len(names) - 1}",
+            fix="number the labels in the order of the model's outputs",
+        )
+    ordered = tuple(str(names[str(index)]) for index in range(len(names)))
     if all(name == f"LABEL_{index}" for index, name in enumerate(ordered)):
         return None
     return ordered
@@ -196,13 +218,17 @@ def _model_labels(folder: Path) -> tuple[str, ...] | None:
 
 def _model_config(folder: Path) -> dict[str, Any]:
     path = folder / "config.json"
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as exc:
+    if not path.exists():
         raise ConfigError(
             f"{folder}: no config.json, so the model's architecture is unknown",
             fix="give model folders, or name one with `model:` in the task file",
-        ) from exc
+        )
+    return _json_object(path)
+
+
+def _json_object(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as exc:
         raise ConfigError(f"{path}: not readable as JSON: {exc}") from exc
     if not isinstance(content, dict):

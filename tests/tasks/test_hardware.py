@@ -1,0 +1,49 @@
+"""Device and precision are decided once, and a missing package is named with its extra."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+import torch
+
+from stockpot.errors import ConfigError, MissingExtraError
+from stockpot.tasks.hardware import choose_hardware, import_hf, n_cores, single_threaded
+
+
+def test_what_is_asked_for_is_taken() -> None:
+    assert choose_hardware(device="cpu", precision="bf16").precision == "bf16"
+    chosen = choose_hardware(device="auto", precision="fp32")
+    assert chosen.precision == "fp32"
+    assert chosen.device == "cuda" or not torch.cuda.is_available()
+    assert choose_hardware(device="cpu", precision="auto").precision in {"fp32", "bf16"}
+
+
+def test_a_device_that_is_not_there(monkeypatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ConfigError, match="'cuda' is not available here"):
+        choose_hardware(device="cuda", precision="auto")
+
+
+def test_cores() -> None:
+    assert n_cores() >= 1
+
+
+@pytest.mark.parametrize("package", ["torch", "transformers"])
+def test_a_missing_package_names_the_extra(monkeypatch, package) -> None:
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(MissingExtraError, match=r"stockpot\[hf\]"):
+        import_hf()
+
+
+def test_one_thread_and_back_even_after_an_error() -> None:
+    before = torch.get_num_threads()
+
+    def fail() -> None:
+        with single_threaded(torch):
+            assert torch.get_num_threads() == 1
+            raise ValueError("mine")
+
+    with pytest.raises(ValueError, match="mine"):
+        fail()
+    assert torch.get_num_threads() == before
