@@ -18,6 +18,7 @@ __all__ = [
     "ITEM_BYTES",
     "Checkpoint",
     "Coefficients",
+    "CurvePoint",
     "Evaluate",
     "Gradient",
     "Incumbent",
@@ -230,6 +231,23 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True)
+class CurvePoint:
+    """One point that a learned soup was compared at.
+
+    Args:
+        label: "uniform", "only NAME", or "step 50".
+        stopping_loss: on the part of the held-out set that is not trained on, natural log units.
+        training_loss: mean over the batches since the point before; None where nothing was trained.
+        kept: whether it was the best so far.
+    """
+
+    label: str
+    stopping_loss: float
+    training_loss: float | None = None
+    kept: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Soup:
     """Coefficients over ingredients: what a recipe returns. It is data; blending it is a function.
 
@@ -238,8 +256,9 @@ class Soup:
         coefficients: one number per ingredient, or one row per group of tensors.
         recipe: name of the recipe that made it.
         combine: "weights" for one blended model, "logits" for an ensemble.
-        logit_scale: beta of a learned soup.
+        logit_scale: beta of a learned soup: logits are multiplied with it.
         steps: what was tried, scored and kept.
+        curve: what a learned soup was compared at.
 
     Raises:
         BlendError: no ingredients, or coefficients of another number.
@@ -256,6 +275,7 @@ class Soup:
     combine: Literal["weights", "logits"] = "weights"
     logit_scale: float = 1.0
     steps: tuple[Step, ...] = ()
+    curve: tuple[CurvePoint, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.ingredients:
@@ -312,10 +332,24 @@ class Evaluate(Protocol):
 
 
 class Gradient(Protocol):
-    """Loss and gradient of a learned soup on one batch of the held-out split."""
+    """Loss of a learned soup on the held-out split and its gradient by coefficients: the second seam of the recipes.
+
+    Its training part comes in batches that a number names; the stopping part is never trained on.
+    """
+
+    @property
+    def groups(self) -> tuple[tuple[str, ...], ...] | None:
+        """Tensor names of each row of coefficients; None where one row holds for every tensor."""
+
+    @property
+    def n_batches(self) -> int:
+        """Batches of one pass over the training part; batch numbers go on from pass to pass."""
 
     def __call__(self, coefficients: np.ndarray[Any, Any], logit_scale: float, batch: int) -> LossAndGradient:
-        """Evaluates at `coefficients` [groups, k] on batch number `batch`."""
+        """Evaluates at `coefficients` [groups, k] on batch number `batch`, from 0 on."""
+
+    def stopping_loss(self, coefficients: np.ndarray[Any, Any], logit_scale: float) -> float:
+        """The loss on the stopping part."""
 
 
 def as_evaluate(function: Callable[..., float | Score]) -> Evaluate:

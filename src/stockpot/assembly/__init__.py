@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
+from stockpot.assembly.mixture import DELTAS_BUDGET_BYTES, Mixture
 from stockpot.assembly.opened import opened
 from stockpot.assembly.resident import ResidentSoup, assign_to
 from stockpot.assembly.tensors import materialize
 from stockpot.assembly.written import OutputOptions, with_digests, write
 
-__all__ = ["OutputOptions", "ResidentSoup", "assign_to", "materialize", "opened", "with_digests", "write"]
+__all__ = [
+    "DELTAS_BUDGET_BYTES",
+    "Mixture",
+    "OutputOptions",
+    "ResidentSoup",
+    "assign_to",
+    "materialize",
+    "opened",
+    "with_digests",
+    "write",
+]

@@ -61,6 +61,10 @@ class ResidentSoup:
             self._load_from_scratch(soup)
         self._loaded = wanted
 
+    def forget(self) -> None:
+        """Says that somebody else has changed the module's weights."""
+        self._loaded = None
+
     def close(self) -> None:
         """Frees the running sum and its scratch file."""
         if self._running is not None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from stockpot.kernel.buffers import CHUNK_ELEMENTS, Chunk
 from stockpot.kernel.combine import blend
 from stockpot.kernel.compatibility import blended_specs, check_compatible, parse_dtype
+from stockpot.kernel.dots import dot_products
 from stockpot.kernel.running import RunningBlend
 
 __all__ = [
@@ -17,5 +18,6 @@ __all__ = [
     "blend",
     "blended_specs",
     "check_compatible",
+    "dot_products",
     "parse_dtype",
 ]

@@ -11,6 +11,8 @@ from __future__ import annotations
 
 from stockpot.recipes._best import best
 from stockpot.recipes._greedy import Order, Permutes, greedy
+from stockpot.recipes._groups import Granularity, tensor_groups
+from stockpot.recipes._learned import LearningOptions, OnPoint, Parametrisation, learned
 from stockpot.recipes._parts import Combine, OnStep, add_share, single
 from stockpot.recipes._table import RECIPES, Recipe
 from stockpot.recipes._uniform import ensemble, uniform
@@ -18,14 +20,20 @@ from stockpot.recipes._uniform import ensemble, uniform
 __all__ = [
     "RECIPES",
     "Combine",
+    "Granularity",
+    "LearningOptions",
+    "OnPoint",
     "OnStep",
     "Order",
+    "Parametrisation",
     "Permutes",
     "Recipe",
     "add_share",
     "best",
     "ensemble",
     "greedy",
+    "learned",
     "single",
+    "tensor_groups",
     "uniform",
 ]

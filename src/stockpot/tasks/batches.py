@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["Batch", "bucket_of", "fixed_batches"]
+__all__ = ["Batch", "Encodings", "bucket_of", "fixed_batches", "loose_batches"]
 
 # (up to this length, multiples of this): fine steps where texts are short, since padding costs as much as tokens.
 _STEPS = ((32, 4), (64, 8), (128, 16))
@@ -28,6 +28,23 @@ class Batch:
     rows: np.ndarray[Any, Any]
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Encodings:
+    """Tokenised examples.
+
+    Args:
+        inputs: model input name -> one list of integers per example; holds "input_ids".
+        padding_values: what fills each input after the example's end.
+        padding_side: "right" or "left", the tokenizer's.
+        max_length: upper bound of the buckets; examples are at most this long.
+    """
+
+    inputs: Mapping[str, Sequence[Sequence[int]]]
+    padding_values: Mapping[str, int]
+    padding_side: str
+    max_length: int
+
+
 def bucket_of(length: int, max_length: int) -> int:
     """The padded length of an example with `length` tokens; at most `max_length`.
 
@@ -39,52 +56,56 @@ def bucket_of(length: int, max_length: int) -> int:
     return min(-(-length // step) * step, max_length)
 
 
-def fixed_batches(
-    encodings: Mapping[str, Sequence[Sequence[int]]],
-    *,
-    batch_size: int,
-    max_length: int,
-    padding_values: Mapping[str, int],
-    padding_side: str = "right",
-) -> list[Batch]:
+def fixed_batches(encodings: Encodings, *, batch_size: int) -> list[Batch]:
     """Groups tokenised examples into batches of fixed shape, shortest bucket first.
 
     Args:
-        encodings: model input name -> one list of integers per example; must hold "input_ids".
+        encodings: of n examples.
         batch_size: rows of every batch, at least 1.
-        max_length: upper bound of the buckets; examples are at most this long.
-        padding_values: what fills each input after the example's end.
-        padding_side: "right" or "left", the tokenizer's.
 
     Returns:
         Batches whose `rows` cover 0 .. n-1 once.
     """
     by_bucket: dict[int, list[int]] = {}
-    for row, tokens in enumerate(encodings["input_ids"]):
-        by_bucket.setdefault(bucket_of(len(tokens), max_length), []).append(row)
+    for row, tokens in enumerate(encodings.inputs["input_ids"]):
+        by_bucket.setdefault(bucket_of(len(tokens), encodings.max_length), []).append(row)
     return [
-        _batch(encodings, rows[start : start + batch_size], batch_size, bucket, padding_values, padding_side)
+        _batch(encodings, rows[start : start + batch_size], batch_size, bucket)
         for bucket, rows in sorted(by_bucket.items())
         for start in range(0, len(rows), batch_size)
     ]
 
 
-def _batch(
-    encodings: Mapping[str, Sequence[Sequence[int]]],
-    rows: Sequence[int],
-    batch_size: int,
-    bucket: int,
-    padding_values: Mapping[str, int],
-    padding_side: str,
-) -> Batch:
+def loose_batches(encodings: Encodings, rows: Sequence[int], *, batch_size: int) -> list[Batch]:
+    """Some examples in batches of at most `batch_size`, those of similar length together and no dummies.
+
+    For training, where a row's logits may depend on its companions.
+
+    Args:
+        encodings: of n examples.
+        rows: which of them.
+        batch_size: rows of the largest batch, at least 1.
+
+    Returns:
+        Batches whose `rows` cover `rows` once.
+    """
+    tokens = encodings.inputs["input_ids"]
+    by_length = sorted(rows, key=lambda row: len(tokens[row]))
+    parts = [by_length[start : start + batch_size] for start in range(0, len(by_length), batch_size)]
+    return [
+        _batch(encodings, part, len(part), bucket_of(len(tokens[part[-1]]), encodings.max_length)) for part in parts
+    ]
+
+
+def _batch(encodings: Encodings, rows: Sequence[int], batch_size: int, bucket: int) -> Batch:
     # Dummies repeat the first row: a real text, so that no model meets an empty attention mask.
     filled = [*rows, *[rows[0]] * (batch_size - len(rows))]
     inputs = {}
-    for name, values in encodings.items():
-        padded = np.full((batch_size, bucket), padding_values[name], dtype=np.int64)
+    for name, values in encodings.inputs.items():
+        padded = np.full((batch_size, bucket), encodings.padding_values[name], dtype=np.int64)
         for position, row in enumerate(filled):
             tokens = values[row]
-            start = bucket - len(tokens) if padding_side == "left" else 0
+            start = bucket - len(tokens) if encodings.padding_side == "left" else 0
             padded[position, start : start + len(tokens)] = tokens
         inputs[name] = padded
     return Batch(inputs, np.asarray(rows, dtype=np.int64))

@@ -13,14 +13,14 @@ import numpy as np
 
 from stockpot.assembly import ResidentSoup
 from stockpot.errors import ConfigError, EvaluationError
-from stockpot.tasks.batches import Batch, fixed_batches
+from stockpot.tasks.batches import Batch, Encodings, fixed_batches
 from stockpot.tasks.hardware import Hardware, import_hf
 from stockpot.types import Incumbent, Soup
 
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["ResidentClassifier", "tokenised"]
+__all__ = ["ResidentClassifier", "encoded", "tokenised"]
 
 
 class ResidentClassifier:
@@ -83,17 +83,28 @@ class ResidentClassifier:
         # Set in every thread: OpenMP keeps the count per thread.
         self._torch.set_num_threads(1)
 
-    def _forward(self, batch: Batch) -> np.ndarray[Any, Any]:
-        torch = self._torch
-        device = self._hardware.device
-        inputs = {name: torch.from_numpy(values).to(device) for name, values in batch.inputs.items()}
-        half = torch.autocast(device, dtype=torch.bfloat16) if self._hardware.precision == "bf16" else nullcontext()
-        with torch.inference_mode(), half:
+    def forget(self) -> None:
+        """Says that somebody else has changed the module's weights."""
+        self._resident.forget()
+
+    def forward(self, batch: Batch) -> torch.Tensor:
+        """Logits [rows, classes] float32 of one batch, dummies included; gradients flow where they are enabled.
+
+        Raises:
+            EvaluationError: the model cannot take the batch.
+        """
+        device, is_half = self._hardware.device, self._hardware.precision == "bf16"
+        inputs = {name: self._torch.from_numpy(values).to(device) for name, values in batch.inputs.items()}
+        with self._torch.autocast(device, dtype=self._torch.bfloat16) if is_half else nullcontext():
             try:
-                logits = self.module(**inputs).logits
+                logits: torch.Tensor = self.module(**inputs).logits
             except (IndexError, RuntimeError, TypeError, ValueError) as exc:
                 raise self._forward_error(batch, exc) from exc
-        values: np.ndarray[Any, Any] = logits.float().cpu().numpy()
+        return logits.float()
+
+    def _forward(self, batch: Batch) -> np.ndarray[Any, Any]:
+        with self._torch.inference_mode():
+            values: np.ndarray[Any, Any] = self.forward(batch).cpu().numpy()
         return values
 
     def _forward_error(self, batch: Batch, exc: Exception) -> EvaluationError:
@@ -147,12 +158,16 @@ def _first_line(exc: Exception) -> str:
 
 
 def tokenised(folder: Path, texts: Sequence[tuple[str, ...]], *, batch_size: int, max_length: int) -> list[Batch]:
-    """Tokenises one or two text columns once, into batches of fixed shape.
+    """Tokenises one or two text columns into batches of fixed shape; see `encoded` and `fixed_batches`."""
+    return fixed_batches(encoded(folder, texts, max_length=max_length), batch_size=batch_size)
+
+
+def encoded(folder: Path, texts: Sequence[tuple[str, ...]], *, max_length: int) -> Encodings:
+    """Tokenises one or two text columns.
 
     Args:
         folder: holds the tokenizer.
         texts: one tuple of columns per example.
-        batch_size: rows of every batch.
         max_length: longer texts are truncated.
 
     Raises:
@@ -161,15 +176,14 @@ def tokenised(folder: Path, texts: Sequence[tuple[str, ...]], *, batch_size: int
     tokenizer = load_tokenizer(folder)
     columns = list(zip(*texts, strict=True))
     with _LOCK:  # a fast tokenizer keeps its truncation state in itself
-        encoded = tokenizer(*[list(column) for column in columns], truncation=True, max_length=max_length)
-    names = [name for name in tokenizer.model_input_names if name in encoded]
+        tokens = tokenizer(*[list(column) for column in columns], truncation=True, max_length=max_length)
+    names = [name for name in tokenizer.model_input_names if name in tokens]
     padding = {"input_ids": tokenizer.pad_token_id or 0, "token_type_ids": tokenizer.pad_token_type_id or 0}
-    return fixed_batches(
-        {name: encoded[name] for name in names},
-        batch_size=batch_size,
-        max_length=max_length,
-        padding_values={name: padding.get(name, 0) for name in names},
-        padding_side=tokenizer.padding_side,
+    return Encodings(
+        {name: tokens[name] for name in names},
+        {name: padding.get(name, 0) for name in names},
+        tokenizer.padding_side,
+        max_length,
     )
 
 

@@ -11,14 +11,16 @@ from typing import Any
 
 import numpy as np
 
+from stockpot.assembly import DELTAS_BUDGET_BYTES
 from stockpot.config import TaskConfig
 from stockpot.errors import ConfigError
 from stockpot.metrics import METRICS
-from stockpot.tasks.batches import Batch
-from stockpot.tasks.classifier import ResidentClassifier, tokenised
+from stockpot.tasks.batches import Batch, Encodings, fixed_batches, loose_batches
+from stockpot.tasks.classifier import ResidentClassifier, encoded
 from stockpot.tasks.data import Split, check_overlap, digest, encode_labels, load_splits
+from stockpot.tasks.gradients import MICRO_ROWS, GradientOptions, ModuleGradient
 from stockpot.tasks.hardware import Hardware, choose_hardware, import_hf, n_cores
-from stockpot.types import Incumbent, Predictions, Score, Soup
+from stockpot.types import Incumbent, Ingredient, Predictions, Score, Soup
 
 __all__ = ["TextClassification"]
 
@@ -84,7 +86,44 @@ class TextClassification:
             EvaluationError: logits that are not finite.
         """
         self._model.load(soup, against=against)
-        return Predictions(self._model.logits(self._batches_of(split), self.n_examples(split)), self._labels[split])
+        logits = self._model.logits(self._batches_of(split), self.n_examples(split))
+        return Predictions(logits * np.float32(soup.logit_scale), self._labels[split])
+
+    def gradient(
+        self,
+        ingredients: Sequence[Ingredient],
+        options: GradientOptions | None = None,
+        *,
+        budget_bytes: int = DELTAS_BUDGET_BYTES,
+    ) -> ModuleGradient:
+        """The cross-entropy of learned soups on the held-out split, with gradients by coefficient.
+
+        Args:
+            ingredients: what is mixed.
+            options: rows of coefficients, batch size, the part that is held back for stopping.
+            budget_bytes: memory for the differences between ingredients; above, they are streamed from disk.
+
+        Returns:
+            A Gradient; close it after use.
+
+        Raises:
+            BlendError, CheckpointError: ingredients that cannot be mixed, or do not fit the model.
+            DataError: too few held-out examples to hold a part back.
+        """
+        options = options or GradientOptions()
+        encodings = self._encodings("held_out")
+        self._model.forget()
+        return ModuleGradient(
+            self._model.module,
+            ingredients,
+            forward=self._model.forward,
+            labels=self._labels["held_out"],
+            batches=lambda rows: loose_batches(encodings, rows, batch_size=MICRO_ROWS),
+            options=options,
+            n_threads=self._n_threads if self.hardware.device == "cpu" else 1,
+            budget_bytes=budget_bytes,
+            when_changed=self._model.forget,
+        )
 
     def prepared_forward(self, soup: Soup, split: str, *, max_batches: int) -> tuple[Callable[[], Any], int]:
         """A forward pass over a split's first batches, weights loaded, warmed up; and its number of examples."""
@@ -158,14 +197,12 @@ class TextClassification:
 
     def _batches_of(self, split: str) -> list[Batch]:
         if split not in self._batches:
-            settings = self.config.evaluation
-            self._batches[split] = tokenised(
-                self._model_folder,
-                self._splits[split].texts,
-                batch_size=settings.batch_size,
-                max_length=settings.max_length,
-            )
+            self._batches[split] = fixed_batches(self._encodings(split), batch_size=self.config.evaluation.batch_size)
         return self._batches[split]
+
+    def _encodings(self, split: str) -> Encodings:
+        max_length = self.config.evaluation.max_length
+        return encoded(self._model_folder, self._splits[split].texts, max_length=max_length)
 
 
 # Of a model folder only what shapes its logits: these keys of config.json say who wrote it.
