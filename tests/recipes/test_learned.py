@@ -41,7 +41,7 @@ class Quadratic:
     ],
 )
 def test_each_parametrisation_finds_its_minimum(parametrisation: str, target, expected) -> None:
-    options = LearningOptions(parametrisation, learning_rate=0.02, least_steps=3000)
+    options = LearningOptions(parametrisation, learning_rate=0.02, least_steps=1500, check_every=100)
     soup = learned(RUNS, Quadratic(target), options)
     np.testing.assert_allclose(list(soup.coefficients), expected, atol=2e-3)
     assert soup.logit_scale == pytest.approx(1.2, abs=2e-3)
@@ -104,7 +104,7 @@ def test_patience_ends_early_and_none_does_not() -> None:
 
     patient, stubborn = Worse([1, 0, 0]), Worse([1, 0, 0])
     learned(RUNS, patient, LearningOptions(check_every=10, patience=3))
-    learned(RUNS, stubborn, LearningOptions(check_every=10))
+    learned(RUNS, stubborn, LearningOptions(check_every=10, patience=None))
     # Three ingredients were looked at after uniform, all worse; they do not count against the steps.
     assert len(patient.batches) == 30
     assert len(stubborn.batches) == 500

@@ -329,3 +329,27 @@ def test_streaming_mixes_straight_into_the_module(tiny: Path) -> None:
         targets = gradient._mixture._store._targets
         held = {tensor.data_ptr() for tensor in task._model.module.state_dict().values()}
         assert {target.data_ptr() for target in targets.values()} <= held
+
+
+def test_a_folded_soup_gives_the_scaled_logits_without_extra_code(tiny: Path, tmp_path: Path) -> None:
+    from dataclasses import replace
+
+    from transformers import AutoModelForSequenceClassification
+
+    from stockpot.assembly import write
+    from stockpot.recipes import uniform
+
+    task, runs = task_and_runs(tiny)
+    soup = replace(uniform(runs), recipe="learned", logit_scale=1.7)
+    scaled = task.predict(soup, "held_out").logits
+    np.testing.assert_allclose(scaled, 1.7 * task.predict(uniform(runs), "held_out").logits, rtol=1e-6)
+    folded = task.folded(soup)
+    assert folded.logit_scale == 1.0
+    assert folded.coefficients.row_of("classifier.weight") == pytest.approx((1.7 / K,) * K)
+    np.testing.assert_allclose(task.predict(folded, "held_out").logits, scaled, atol=1e-5)
+    write(folded, tmp_path / "soup")
+    model = AutoModelForSequenceClassification.from_pretrained(tmp_path / "soup").eval()
+    batch = task._batches_of("held_out")[0]
+    with torch.no_grad():
+        logits = model(**{name: torch.from_numpy(values) for name, values in batch.inputs.items()}).logits
+    np.testing.assert_allclose(logits.numpy()[: len(batch.rows)], scaled[batch.rows], atol=1e-5)

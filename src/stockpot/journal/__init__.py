@@ -6,6 +6,7 @@ key, never a wrong answer. `remember` and `remember_predictions` wrap any evalua
 
 from __future__ import annotations
 
+from stockpot.journal.gradients import RememberedGradient
 from stockpot.journal.keys import identity_of_callable, soup_key
 from stockpot.journal.remembering import Predict, remember, remember_predictions
 from stockpot.journal.store import DigestMemory, Journal
@@ -14,6 +15,7 @@ __all__ = [
     "DigestMemory",
     "Journal",
     "Predict",
+    "RememberedGradient",
     "identity_of_callable",
     "remember",
     "remember_predictions",

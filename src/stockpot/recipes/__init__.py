@@ -10,6 +10,7 @@ The modules are private because `best`, `uniform` and `greedy` name functions, a
 from __future__ import annotations
 
 from stockpot.recipes._best import best
+from stockpot.recipes._fold import fold_logit_scale
 from stockpot.recipes._greedy import Order, Permutes, greedy
 from stockpot.recipes._groups import Granularity, tensor_groups
 from stockpot.recipes._learned import LearningOptions, OnPoint, Parametrisation, learned
@@ -31,6 +32,7 @@ __all__ = [
     "add_share",
     "best",
     "ensemble",
+    "fold_logit_scale",
     "greedy",
     "learned",
     "single",

@@ -32,7 +32,7 @@ class LearningOptions:
         least_steps: steps however small the held-out split is (5 passes over 1,000 examples are 20 steps, which move
             the coefficients hardly at all), >= 1.
         check_every: steps between two looks at the stopping part, >= 1.
-        patience: ends after so many looks without a better one; None: all steps are made.
+        patience: ends after so many looks without a better one (8 of 25 steps each); None: all steps are made.
         learn_logit_scale: whether beta is learned; otherwise it stays 1.
 
     Raises:
@@ -45,7 +45,7 @@ class LearningOptions:
     epochs: int = 5
     least_steps: int = 500
     check_every: int = 25
-    patience: int | None = None
+    patience: int | None = 8
     learn_logit_scale: bool = True
 
     def __post_init__(self) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from pathlib import Path
@@ -70,6 +70,33 @@ class ResidentClassifier:
             raise EvaluationError(f"the model's logits are not finite for {n_bad} of {n_examples} examples")
         return result
 
+    def head_tensors(self, batch: Batch) -> tuple[str, ...]:
+        """Names of the weight and bias that the logits are linear in, found by trying: doubled, they double the logits.
+
+        Args:
+            batch: what to try on.
+
+        Raises:
+            EvaluationError: no layer of this model does that.
+        """
+        whole = np.arange(len(next(iter(batch.inputs.values()))))
+        tried = Batch(batch.inputs, whole)
+        before = self.logits([tried], len(whole))
+        self._resident.forget()
+        for name, layer in reversed(list(self.module.named_modules())):
+            own = dict(layer.named_parameters(recurse=False))
+            if not isinstance(layer, self._torch.nn.Linear) or layer.out_features != before.shape[1]:
+                continue
+            _scale(own.values(), 2.0)
+            after = self.logits([tried], len(whole))
+            _scale(own.values(), 0.5)
+            if np.array_equal(after, 2 * before) and before.any():
+                return tuple(f"{name}.{parameter}" for parameter in own)
+        raise EvaluationError(
+            "no linear layer of this model scales its logits, so the logit scale has no place in the weights",
+            fix="leave out --fold: soup.json holds the logit scale",
+        )
+
     def is_order_invariant(self, batch: Batch) -> bool:
         """The start-up self-check: the same batch with its rows reversed gives the same bits."""
         reversed_batch = Batch({name: values[::-1].copy() for name, values in batch.inputs.items()}, batch.rows)
@@ -126,6 +153,11 @@ class ResidentClassifier:
             problems=problems,
             fix="lower `max_length` or `batch_size` under `evaluation`, or name the model whose tokenizer this is",
         )
+
+
+def _scale(parameters: Iterable[torch.nn.Parameter], factor: float) -> None:
+    for parameter in parameters:
+        parameter.data.mul_(factor)
 
 
 def _new_module(folder: Path, n_labels: int) -> torch.nn.Module:

@@ -11,10 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from stockpot.assembly import DELTAS_BUDGET_BYTES
+from stockpot.assembly import DELTAS_BUDGET_BYTES, opened
 from stockpot.config import TaskConfig
 from stockpot.errors import ConfigError
 from stockpot.metrics import METRICS
+from stockpot.recipes import fold_logit_scale
 from stockpot.tasks.batches import Batch, Encodings, fixed_batches, loose_batches
 from stockpot.tasks.classifier import ResidentClassifier, encoded
 from stockpot.tasks.data import Split, check_overlap, digest, encode_labels, load_splits
@@ -136,6 +137,20 @@ class TextClassification:
             start += len(batch.rows)
         self._model.logits(renumbered[:1], len(renumbered[0].rows))
         return lambda: self._model.logits(renumbered, n_examples), n_examples
+
+    def folded(self, soup: Soup) -> Soup:
+        """The soup with its logit scale in the classifier head: the written model then needs no extra code.
+
+        Raises:
+            EvaluationError: the model has no linear layer that scales its logits.
+        """
+        if soup.logit_scale == 1.0:
+            return soup
+        self._model.load(soup)
+        head = self._model.head_tensors(self._batches_of("held_out")[0])
+        with opened(soup.ingredients[:1]) as (checkpoint,):
+            names = [name for name, spec in checkpoint.specs.items() if spec.is_float]
+        return fold_logit_scale(soup, head, names)
 
     def n_examples(self, split: str) -> int:
         """Number of examples of a split."""
