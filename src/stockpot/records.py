@@ -18,7 +18,7 @@ from typing import Any, Literal, NoReturn, TypeAlias, TypeVar
 from stockpot._version import __version__
 from stockpot.errors import BlendError, RecordError
 from stockpot.outputs import write_text_atomically
-from stockpot.types import Coefficients, Ingredient, Score, Soup, Step
+from stockpot.types import Coefficients, CurvePoint, Ingredient, PairedGain, Score, Soup, Step
 
 __all__ = [
     "METHODS",
@@ -271,6 +271,22 @@ class _IngredientEntry:
 
 
 @dataclass(frozen=True, slots=True)
+class _PairedEntry:
+    difference: float
+    stderr: float | None = None
+    p: float | None = None
+    n_changed: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _CurveEntry:
+    label: str
+    stopping_loss: float
+    training_loss: float | None = None
+    kept: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class _ScoreEntry:
     value: float | None  # null: abandoned (nan is not JSON)
     stderr: float | None = None
@@ -279,6 +295,7 @@ class _ScoreEntry:
     at_most: float | None = None
     metric: str = "score"
     higher_is_better: bool = True
+    paired: _PairedEntry | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -305,6 +322,7 @@ class _SoupFile:
     candidates: tuple[_IngredientEntry, ...]  # tried, but not in the soup
     steps: tuple[_StepEntry, ...]
     output: dict[str, Any]
+    curve: tuple[_CurveEntry, ...] | None = None
 
 
 def _soup_file(record: SoupRecord, folder: Path) -> _SoupFile:
@@ -322,6 +340,7 @@ def _soup_file(record: SoupRecord, folder: Path) -> _SoupFile:
         candidates=tuple(_ingredient_entry(i, Fingerprint(), folder) for i in candidates),
         steps=tuple(_StepEntry(tried.index(s.ingredient), _score_entry(s.score), s.accepted) for s in soup.steps),
         output=dict(record.output),
+        curve=tuple(_CurveEntry(**asdict(point)) for point in soup.curve) or None,
     )
 
 
@@ -332,7 +351,8 @@ def _ingredient_entry(ingredient: Ingredient, fingerprint: Fingerprint, folder: 
 
 
 def _score_entry(score: Score) -> _ScoreEntry:
-    return _ScoreEntry(**{**asdict(score), "value": None if score.is_abandoned else score.value})
+    paired = None if score.paired is None else _PairedEntry(**asdict(score.paired))
+    return _ScoreEntry(**{**asdict(score), "value": None if score.is_abandoned else score.value, "paired": paired})
 
 
 def _soup_record(entry: _SoupFile, file: Path) -> SoupRecord:
@@ -344,7 +364,8 @@ def _soup_record(entry: _SoupFile, file: Path) -> SoupRecord:
     ingredients = tried[: len(entry.ingredients)]
     try:
         coefficients = Coefficients(entry.coefficients.rows, entry.coefficients.groups)
-        soup = Soup(ingredients, coefficients, entry.recipe, entry.combine, entry.logit_scale, steps)
+        curve = tuple(CurvePoint(**asdict(point)) for point in entry.curve or ())
+        soup = Soup(ingredients, coefficients, entry.recipe, entry.combine, entry.logit_scale, steps, curve)
     except BlendError as exc:
         raise RecordError(f"{file} holds no valid soup: {exc.message}", fix="write it again") from exc
     prints = tuple(Fingerprint(e.bytes, e.header_digest) for e in entry.ingredients)
@@ -356,7 +377,8 @@ def _ingredient(entry: _IngredientEntry, folder: Path) -> Ingredient:
 
 
 def _score(entry: _ScoreEntry) -> Score:
-    return Score(**{**asdict(entry), "value": math.nan if entry.value is None else entry.value})
+    paired = None if entry.paired is None else PairedGain(**asdict(entry.paired))
+    return Score(**{**asdict(entry), "value": math.nan if entry.value is None else entry.value, "paired": paired})
 
 
 def _portable(source: str, folder: Path) -> str:

@@ -24,6 +24,7 @@ __all__ = [
     "Incumbent",
     "Ingredient",
     "LossAndGradient",
+    "PairedGain",
     "Predictions",
     "Score",
     "Soup",
@@ -185,6 +186,23 @@ class Coefficients:
 
 
 @dataclass(frozen=True, slots=True)
+class PairedGain:
+    """How a candidate differs from the incumbent on the same examples.
+
+    Args:
+        difference: value of the candidate minus that of the incumbent, in the metric's unit and natural direction.
+        stderr: paired standard error of `difference`; None where there is no estimate.
+        p: two-sided p of "no difference"; None where there is no test.
+        n_changed: examples on which the two differ.
+    """
+
+    difference: float
+    stderr: float | None
+    p: float | None
+    n_changed: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Score:
     """A measured number with its uncertainty.
 
@@ -196,6 +214,7 @@ class Score:
         at_most: for an abandoned candidate, the bound on its utility's value.
         metric: name of the metric.
         higher_is_better: the metric's direction.
+        paired: how it compares with the incumbent it was measured against, where that is known by example.
 
     Example:
         >>> Score(0.2, metric="nll", higher_is_better=False).utility
@@ -209,6 +228,7 @@ class Score:
     at_most: float | None = None
     metric: str = "score"
     higher_is_better: bool = True
+    paired: PairedGain | None = None
 
     @property
     def utility(self) -> float:
@@ -286,15 +306,27 @@ class Soup:
 
 @dataclass(frozen=True, slots=True)
 class Incumbent:
-    """The soup a candidate has to match, and the rule of acceptance."""
+    """The soup a candidate has to match, and the rule of acceptance.
+
+    Args:
+        soup: what is to be replaced.
+        score: its score.
+        minimum_gain: what a candidate must add, in the metric's unit.
+        strict: whether it must be better (>) rather than not worse (>=).
+        significance: largest two-sided p of the paired test at which a gain is believed; None: no test.
+    """
 
     soup: Soup
     score: Score
     minimum_gain: float = 0.0
     strict: bool = False
+    significance: float | None = None
 
     def yields_to(self, candidate: Score) -> bool:
-        """candidate >= incumbent + minimum gain (> when strict); never to an abandoned candidate.
+        """candidate >= incumbent + minimum gain (> when strict), and believed; never to an abandoned candidate.
+
+        Raises:
+            EvaluationError: a test is wanted, but the candidate was not compared by example.
 
         Example:
             >>> soup = Soup((Ingredient("a", "a"),), Coefficients.equal(1), "best")
@@ -302,9 +334,21 @@ class Incumbent:
             True
             >>> Incumbent(soup, Score(0.5), strict=True).yields_to(Score(0.5))
             False
+            >>> Incumbent(soup, Score(0.5), significance=0.05).yields_to(Score(0.6, paired=PairedGain(0.1, 0.04, 0.01)))
+            True
         """
         needed = self.score.utility + self.minimum_gain
-        return candidate.utility > needed if self.strict else candidate.utility >= needed
+        reached = candidate.utility > needed if self.strict else candidate.utility >= needed
+        return reached and (self.significance is None or self._believes(candidate))
+
+    def _believes(self, candidate: Score) -> bool:
+        if candidate.paired is None:
+            raise EvaluationError(
+                "acceptance by a paired test needs an evaluation by example, and this one gives scores alone",
+                fix="give a task, return a Score with `paired`, or leave out the significance",
+            )
+        p = candidate.paired.p
+        return p is not None and self.significance is not None and p <= self.significance
 
 
 @dataclass(frozen=True, slots=True, eq=False)

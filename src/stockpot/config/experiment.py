@@ -48,10 +48,12 @@ class AcceptanceConfig(Settings):
     Args:
         minimum_gain: in the metric's unit, >= 0.
         strict: whether the score must rise (>) instead of not fall (>=, as in Recipe 1 of Wortsman et al. 2022).
+        significance: largest two-sided p of the paired test at which a gain is believed, (0, 1); null: no test.
     """
 
     minimum_gain: float = Field(default=0.0, ge=0)
     strict: bool = False
+    significance: float | None = Field(default=None, gt=0, lt=1)
 
 
 class ExperimentConfig(Settings):

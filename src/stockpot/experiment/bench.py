@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any, Protocol
 
@@ -15,7 +16,7 @@ from stockpot.metrics import METRICS, mcnemar_exact, paired_difference, per_exam
 from stockpot.recipes import single
 from stockpot.records import Cell, Comparison
 from stockpot.tasks import Task
-from stockpot.types import Evaluate, Incumbent, Predictions, Score, Soup, as_evaluate
+from stockpot.types import Evaluate, Incumbent, PairedGain, Predictions, Score, Soup, as_evaluate
 
 __all__ = ["Bench", "CallableBench", "TaskBench", "experiment_cells"]
 
@@ -52,9 +53,8 @@ class TaskBench:
         self.higher_is_better = METRICS[task.metric](np.eye(2), np.arange(2)).higher_is_better
         self._predict = remember_predictions(task.predict, journal, task.identity)
         self.evaluate: Evaluate = self._evaluate
-        self.evaluate_ensemble: Evaluate | None = ensemble_evaluate(
-            lambda soup: self.predictions(soup, "held_out"), METRICS[task.metric]
-        )
+        self._score_ensemble = ensemble_evaluate(lambda soup: self.predictions(soup, "held_out"), METRICS[task.metric])
+        self.evaluate_ensemble: Evaluate | None = self._evaluate_ensemble
         # Per-example values are small (8 bytes an example) and asked for again by every comparison.
         self._values = lru_cache(maxsize=None)(self._uncached_values)
 
@@ -86,8 +86,26 @@ class TaskBench:
             self._comparison(name, splits, (method, soup), (against_method, against)) for name, splits in groups.items()
         ]
 
+    def paired(self, soup: Soup, against: Soup, splits: Sequence[str]) -> PairedGain:
+        """How a soup differs from another on the same examples of some splits."""
+        a, b = ([self._values(one, split) for split in splits] for one in (soup, against))
+        difference = paired_difference(a, b, self._items(splits))
+        is_exact = self.metric == "accuracy" and len(splits) == 1
+        p = mcnemar_exact(a[0], b[0]) if is_exact else difference.p_value
+        n_changed = sum(int(np.count_nonzero(ours != theirs)) for ours, theirs in zip(a, b, strict=True))
+        return PairedGain(difference.value, difference.stderr, p, n_changed)
+
     def _evaluate(self, soup: Soup, *, against: Incumbent | None = None) -> Score:
-        return self.task.score(self.predictions(soup, "held_out", against=against))
+        score = self.task.score(self.predictions(soup, "held_out", against=against))
+        return self._compared(score, soup, against)
+
+    def _evaluate_ensemble(self, soup: Soup, *, against: Incumbent | None = None) -> Score:
+        return self._compared(self._score_ensemble(soup, against=against), soup, against)
+
+    def _compared(self, score: Score, soup: Soup, against: Incumbent | None) -> Score:
+        if against is None:
+            return score
+        return replace(score, paired=self.paired(soup, against.soup, ["held_out"]))
 
     def _cell(self, soups: Sequence[Soup], splits: Sequence[str]) -> Cell:
         if len(soups) == 1 and len(splits) == 1:
@@ -99,12 +117,9 @@ class TaskBench:
     def _comparison(
         self, name: str, splits: Sequence[str], ours: tuple[str, Soup], theirs: tuple[str, Soup]
     ) -> Comparison:
-        a, b = ([self._values(soup, split) for split in splits] for _, soup in (ours, theirs))
-        difference = paired_difference(a, b, self._items(splits))
-        p = difference.p_value
-        if self.metric == "accuracy" and len(splits) == 1:
-            p = mcnemar_exact(a[0], b[0])
-        return Comparison(ours[0], theirs[0], name, difference.value, difference.stderr, difference.n_examples, p)
+        gain = self.paired(ours[1], theirs[1], splits)
+        n = sum(len(items) for items in self._items(splits))
+        return Comparison(ours[0], theirs[0], name, gain.difference, gain.stderr, n, gain.p)
 
     def _items(self, splits: Sequence[str]) -> list[tuple[str, ...]]:
         return [self.task.item_ids(split) for split in splits]

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from stockpot.types import Step
+from stockpot.types import PairedGain, Step
 
 __all__ = ["OnProgress", "Progress", "Stopwatch", "step_line"]
 
@@ -38,9 +38,22 @@ def step_line(method: str, step: Step) -> str:
         >>> from stockpot.types import Ingredient, Score
         >>> step_line("greedy", Step(Ingredient("lr3e-5", "runs/lr3e-5"), Score(0.7431), accepted=True))
         'greedy: + lr3e-5 0.7431 kept'
+        >>> sure = Score(0.7441, paired=PairedGain(0.001, 0.0022, 1.0, 5))
+        >>> step_line("greedy", Step(Ingredient("lr1e-4", "runs/lr1e-4"), sure, accepted=True))
+        'greedy: + lr1e-4 0.7441 (+0.0010 ± 0.0022, 5 changed) kept'
     """
     score = "given up early" if step.score.is_abandoned else f"{step.score.value:.4f}"
-    return f"{method}: + {step.ingredient.name} {score} {'kept' if step.accepted else 'left out'}"
+    verdict = "kept" if step.accepted else "left out"
+    return " ".join(filter(None, [f"{method}: + {step.ingredient.name} {score}", _gain(step.score.paired), verdict]))
+
+
+def _gain(paired: PairedGain | None) -> str:
+    """What the step adds to the soup before it, how sure that is, and on how many examples the two differ."""
+    if paired is None:
+        return ""
+    error = "" if paired.stderr is None else f" ± {paired.stderr:.4f}"
+    changed = "" if paired.n_changed is None else f", {paired.n_changed} changed"
+    return f"({paired.difference:+.4f}{error}{changed})"
 
 
 @dataclass(slots=True)

@@ -58,7 +58,8 @@ def choose(
 
     champion = best(ingredients, bench.evaluate, on_step=report("best"))
     rule: dict[str, Any] = {
-        "minimum_gain": choices.acceptance.minimum_gain, "strict": choices.acceptance.strict
+        "minimum_gain": choices.acceptance.minimum_gain, "strict": choices.acceptance.strict,
+        "significance": choices.acceptance.significance,
     }  # fmt: skip
     cooked: dict[str, tuple[Soup, ...]] = {"best": (champion,)}
     if len(ingredients) > 1:

@@ -64,12 +64,10 @@ def incumbent_key(against: Incumbent | None, task_identity: str) -> str:
     """The name of the question "can it replace this one?"; empty where nothing is to be replaced."""
     if against is None:
         return ""
-    return _sha256_of_json(
-        {
-            "soup": soup_key(against.soup, task_identity),
-            "needed": [float(against.score.utility).hex(), float(against.minimum_gain).hex(), against.strict],
-        }
-    )
+    needed: list[object] = [float(against.score.utility).hex(), float(against.minimum_gain).hex(), against.strict]
+    if against.significance is not None:
+        needed.append(float(against.significance).hex())
+    return _sha256_of_json({"soup": soup_key(against.soup, task_identity), "needed": needed})
 
 
 def identity_of_callable(function: Callable[..., Any], dotted_name: str) -> str | None:

@@ -8,6 +8,7 @@ take the place of an abandoned one given earlier: the log of a resumed search is
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, Protocol
 
 from stockpot.journal.keys import incumbent_key, soup_key
@@ -81,7 +82,8 @@ def remember(evaluate: Callable[..., float | Score], journal: Journal, task_iden
         score = _recall(scores, key, rival, against)
         journal.count(hit=score is not None)
         if score is None:
-            score = ask(soup, against=against)
+            # A comparison holds against one incumbent, a kept score against all.
+            score = replace(ask(soup, against=against), paired=None)
             _keep(scores, key, rival, score, soup)
         return score
 

@@ -32,6 +32,7 @@ def greedy(
     generator: Permutes | None = None,
     minimum_gain: float = 0.0,
     strict: bool = False,
+    significance: float | None = None,
     combine: Combine = "weights",
     on_step: OnStep | None = None,
 ) -> Soup:
@@ -52,6 +53,8 @@ def greedy(
         generator: for the random order, a numpy Generator; otherwise not used.
         minimum_gain: what a candidate must add, in the metric's unit; 0 or more.
         strict: accept only what is better by more than minimum_gain (the paper accepts equal scores).
+        significance: accept only gains whose paired test has at most this two-sided p, in (0, 1); None: no test.
+            `evaluate` must compare by example then (a task does).
         combine: "weights" for a soup, "logits" for the greedy ensemble: put into every soup that is evaluated.
         on_step: told of each step at once (individuals that are scored only for the order are no steps).
 
@@ -72,7 +75,7 @@ def greedy(
         >>> [(step.ingredient.name, step.score.value, step.accepted) for step in soup.steps]
         [('b', 0.74, True), ('c', 0.75, True), ('a', 0.72, False)]
     """
-    _check_options(order, combine, minimum_gain)
+    _check_options(order, combine, minimum_gain, significance)
     given = listed(ingredients)
     evaluate = as_evaluate(evaluate)
     alone = partial(single, recipe=_recipe_name(order, combine), combine=combine)
@@ -86,7 +89,7 @@ def greedy(
     first, *rest = (given[position] for position in ranking)
     steps: list[Step] = []
     log(steps, Step(first, score, accepted=True), on_step)
-    incumbent = Incumbent(alone(first), score, minimum_gain, strict)
+    incumbent = Incumbent(alone(first), score, minimum_gain, strict, significance)
     for candidate in rest:
         incumbent = _try(candidate, incumbent, evaluate, partial(log, steps, on_step=on_step))
     return replace(incumbent.soup, steps=tuple(steps))
@@ -125,7 +128,7 @@ def _recipe_name(order: Order, combine: Combine) -> str:
     return "greedy" + ("_ensemble" if combine == "logits" else "") + ("" if order == "score" else f"_{order}")
 
 
-def _check_options(order: str, combine: str, minimum_gain: float) -> None:
+def _check_options(order: str, combine: str, minimum_gain: float, significance: float | None) -> None:
     problems = [
         f"{name} is {value!r}, not one of {', '.join(get_args(allowed))}"
         for name, value, allowed in (("order", order, Order), ("combine", combine, Combine))
@@ -134,5 +137,7 @@ def _check_options(order: str, combine: str, minimum_gain: float) -> None:
     # A negative gain would let the score drift below that of the best ingredient, one step at a time.
     if not (math.isfinite(minimum_gain) and minimum_gain >= 0):
         problems.append(f"minimum_gain is {minimum_gain!r}, not a finite number of at least 0")
+    if significance is not None and not 0 < significance < 1:
+        problems.append(f"significance is {significance!r}, not a number between 0 and 1")
     if problems:
         raise ConfigError("greedy was given options it does not know", problems=problems, fix="correct them")
