@@ -41,7 +41,7 @@ SCHEMA = 1
 #: The methods every experiment compares, in the order of the table; others may follow them.
 METHODS = (
     "initialisation", "best", "second_best", "mean_individual", "uniform", "greedy", "greedy_random",
-    "ensemble", "greedy_ensemble",
+    "learned", "learned_by_layer", "ensemble", "greedy_ensemble",
 )  # fmt: skip
 
 _SOUP_FILE = "soup.json"

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from stockpot.cli.learning import Learned, learned_config
 from stockpot.cli.options import Evaluate, Fresh, Initialisation, Key, OptionalOut, Sources, Task
 
 __all__ = ["compare"]
@@ -16,8 +17,10 @@ def compare(
     task: Task = None,
     evaluate: Evaluate = None,
     recipe: Annotated[
-        list[str] | None, typer.Option(help="Only this recipe; repeatable. Default: all.", show_default=False)
+        list[str] | None,
+        typer.Option(help="Only this recipe; repeatable. Default: all of the paper's.", show_default=False),
     ] = None,
+    learned: Learned = None,
     initialisation: Initialisation = None,
     out: OptionalOut = None,
     key: Key = None,
@@ -30,7 +33,6 @@ def compare(
     from stockpot.checkpoints import ingredients
     from stockpot.cli.coefficients import mixing_notes
     from stockpot.cli.console import print_notes, print_results, progress_lines
-    from stockpot.config import RECIPE_NAMES
     from stockpot.experiment import compare as compare_checkpoints
     from stockpot.recipes import uniform
 
@@ -39,7 +41,8 @@ def compare(
     with progress_lines() as report:
         results = compare_checkpoints(
             members, task=task, evaluate=evaluate, initialisation=initialisation,
-            recipes=tuple(recipe) if recipe else RECIPE_NAMES, out=out, fresh=fresh, on_progress=report,
+            recipes=tuple(recipe) if recipe else None, learned=learned_config(learned), out=out, fresh=fresh,
+            on_progress=report,
         )  # fmt: skip
     print_results(results)
     if out is None:

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from stockpot.cli.learning import Learned, learned_config
 from stockpot.cli.options import Evaluate, Fresh, Initialisation, Key, Sources, Task
 
 __all__ = ["soup"]
@@ -17,7 +18,14 @@ def soup(
     out: Annotated[Path, typer.Option("--out", "-o", help="Becomes the model folder; continued if it is there.")],
     task: Task = None,
     evaluate: Evaluate = None,
-    recipe: Annotated[str, typer.Option(help="best, uniform, greedy, greedy_given or greedy_random.")] = "greedy",
+    recipe: Annotated[
+        str, typer.Option(help="best, uniform, greedy, greedy_given, greedy_random, learned or learned_by_layer.")
+    ] = "greedy",
+    learned: Learned = None,
+    fold: Annotated[bool, typer.Option("--fold", help="Put a learned logit scale into the classifier head.")] = False,
+    best_of: Annotated[
+        bool, typer.Option("--best-of", help="The best single model, unless the soup beats it beyond noise.")
+    ] = False,
     initialisation: Initialisation = None,
     seed: Annotated[int, typer.Option(min=0, help="Of a random order.")] = 0,
     key: Key = None,
@@ -38,7 +46,7 @@ def soup(
     with progress_lines() as report:
         made = cook(
             members, out, recipe=recipe, task=task, evaluate=evaluate, initialisation=initialisation, seed=seed,
-            fresh=fresh, on_progress=report,
+            learned=learned_config(learned, fold=fold), best_of=best_of, fresh=fresh, on_progress=report,
         )  # fmt: skip
     names = ", ".join(ingredient.name for ingredient in made.ingredients)
-    print_line(f"{recipe} soup of {len(made.ingredients)} of {len(members)} in {out}: {names}")
+    print_line(f"{made.recipe} soup of {len(made.ingredients)} of {len(members)} in {out}: {names}")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from stockpot.config.experiment import RECIPE_NAMES, AcceptanceConfig, ExperimentConfig, SweepConfig
+from stockpot.config.experiment import PAPER_RECIPE_NAMES, RECIPE_NAMES, AcceptanceConfig, ExperimentConfig, SweepConfig
+from stockpot.config.learned import LearnedConfig
 from stockpot.config.loading import (
     canonical,
     experiment_config,
+    learned_config,
     load_experiment_config,
     load_task_config,
     resolve_file,
@@ -38,6 +40,7 @@ __all__ = [
     "CORRUPTION_NAMES",
     "DRAWN_SPLITS",
     "METRIC_NAMES",
+    "PAPER_RECIPE_NAMES",
     "RECIPE_NAMES",
     "AcceptanceConfig",
     "Choice",
@@ -47,6 +50,7 @@ __all__ = [
     "ExperimentConfig",
     "Fixed",
     "Integers",
+    "LearnedConfig",
     "LogUniform",
     "RunSettings",
     "ShiftConfig",
@@ -58,6 +62,7 @@ __all__ = [
     "canonical",
     "entry_as_written",
     "experiment_config",
+    "learned_config",
     "load_experiment_config",
     "load_task_config",
     "resolve_file",

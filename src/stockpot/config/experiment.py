@@ -8,14 +8,17 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, PlainSerializer, PrivateAttr, Strict, field_validator
 
 from stockpot.config._problems import Settings, several, shown
+from stockpot.config.learned import LearnedConfig
 from stockpot.config.space import entry_as_written, parse_space
 from stockpot.config.task import TaskConfig
 
-__all__ = ["RECIPE_NAMES", "AcceptanceConfig", "ExperimentConfig", "SweepConfig"]
+__all__ = ["PAPER_RECIPE_NAMES", "RECIPE_NAMES", "AcceptanceConfig", "ExperimentConfig", "SweepConfig"]
 
-RecipeName = Literal["uniform", "greedy", "greedy_random", "ensemble", "greedy_ensemble"]
-#: What an experiment compares besides the initialisation and the individuals, by default all.
+RecipeName = Literal["uniform", "greedy", "greedy_random", "learned", "learned_by_layer", "ensemble", "greedy_ensemble"]
+#: What an experiment compares by default, besides the initialisation and the individuals.
 RECIPE_NAMES: tuple[RecipeName, ...] = ("uniform", "greedy", "greedy_random", "ensemble", "greedy_ensemble")
+#: The rows of Wortsman et al. 2022, Table 3; the learned ones cost hundreds of training steps.
+PAPER_RECIPE_NAMES: tuple[RecipeName, ...] = (*RECIPE_NAMES[:3], "learned", "learned_by_layer", *RECIPE_NAMES[3:])
 
 
 def _space_as_written(space: dict[str, Any]) -> dict[str, Any]:
@@ -70,6 +73,7 @@ class ExperimentConfig(Settings):
         random_orders: orders tried by greedy_random, >= 1.
         random_orders_seed: of these orders, [0, 2**32).
         acceptance: greedy's rule.
+        learned: how learned soups are learned.
     """
 
     name: Annotated[str, Field(min_length=1)]
@@ -81,6 +85,7 @@ class ExperimentConfig(Settings):
     random_orders: int = Field(default=3, ge=1)
     random_orders_seed: int = Field(default=0, ge=0, lt=2**32)
     acceptance: AcceptanceConfig = AcceptanceConfig()
+    learned: LearnedConfig = LearnedConfig()
 
     _folder: Path = PrivateAttr(default=Path())
 

@@ -12,12 +12,14 @@ from pydantic import BaseModel
 from stockpot.config._problems import raise_problems, validated
 from stockpot.config._yaml import read_mapping
 from stockpot.config.experiment import ExperimentConfig
+from stockpot.config.learned import LearnedConfig
 from stockpot.config.task import TaskConfig
 from stockpot.errors import ConfigError, MissingExtraError
 
 __all__ = [
     "canonical",
     "experiment_config",
+    "learned_config",
     "load_experiment_config",
     "load_task_config",
     "resolve_file",
@@ -103,6 +105,19 @@ _STAND_IN: Mapping[str, Any] = {
     "family": "text-classification",
     "data": {"file": "-", "text": "-", "label": "-", "train": {"rows": 1}, "held_out": {"rows": 1}},
 }
+
+
+def learned_config(content: Mapping[str, Any], *, file: str = "learned") -> LearnedConfig:
+    """The settings of learned soups from a mapping.
+
+    Raises:
+        ConfigError: every wrong key.
+
+    Example:
+        >>> learned_config({"batch_size": 32}).batch_size
+        32
+    """
+    return validated(LearnedConfig, content, context={}, file=file)
 
 
 def load_experiment_config(path: Path | str) -> ExperimentConfig:

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import lru_cache
 from typing import Any, Protocol
 
 import numpy as np
 
+from stockpot.config import LearnedConfig
 from stockpot.ensembles import combine_logits, ensemble_evaluate
-from stockpot.journal import Journal, identity_of_callable, remember, remember_predictions
+from stockpot.journal import Journal, RememberedGradient, identity_of_callable, remember, remember_predictions
 from stockpot.metrics import METRICS, mcnemar_exact, paired_difference, per_example, shift_mean
-from stockpot.recipes import single
+from stockpot.recipes import Granularity, OpenGradient, single
 from stockpot.records import Cell, Comparison
 from stockpot.tasks import Task
-from stockpot.types import Evaluate, Incumbent, PairedGain, Predictions, Score, Soup, as_evaluate
+from stockpot.tasks.gradients import GradientOptions
+from stockpot.types import Evaluate, Gradient, Incumbent, Ingredient, PairedGain, Predictions, Score, Soup, as_evaluate
 
 __all__ = ["Bench", "CallableBench", "TaskBench", "experiment_cells"]
 
@@ -31,6 +34,12 @@ class Bench(Protocol):
     higher_is_better: bool
     evaluate: Evaluate
     evaluate_ensemble: Evaluate | None
+
+    def open_gradient(self, ingredients: Sequence[Ingredient], learned: LearnedConfig) -> OpenGradient | None:
+        """What learned soups are learned by; None where there are no gradients."""
+
+    def folded(self, soup: Soup) -> Soup:
+        """The soup with its logit scale in the classifier head."""
 
     def cells(self, soups: Sequence[Soup]) -> dict[str, Cell]:
         """One cell per split: of one soup, or the mean over several."""
@@ -49,6 +58,7 @@ class TaskBench:
 
     def __init__(self, task: Task, journal: Journal) -> None:
         self.task = task
+        self._journal = journal
         self.metric = task.metric
         self.higher_is_better = METRICS[task.metric](np.eye(2), np.arange(2)).higher_is_better
         self._predict = remember_predictions(task.predict, journal, task.identity)
@@ -85,6 +95,28 @@ class TaskBench:
         return [
             self._comparison(name, splits, (method, soup), (against_method, against)) for name, splits in groups.items()
         ]
+
+    def open_gradient(self, ingredients: Sequence[Ingredient], learned: LearnedConfig) -> OpenGradient:
+        """Gradients of the held-out loss; every step is kept in the journal."""
+
+        @contextmanager
+        def opened(granularity: Granularity) -> Iterator[Gradient]:
+            options = GradientOptions(
+                granularity,
+                batch_size=learned.batch_size,
+                stopping_fraction=learned.stopping_fraction,
+                seed=learned.seed,
+                rows_sum_to_one=learned.parametrisation != "free",
+            )
+            identity = f"{self.task.identity('held_out')} {options}"
+            with self.task.gradient(ingredients, options) as gradient:
+                yield RememberedGradient(gradient, tuple(ingredients), self._journal, identity)
+
+        return opened
+
+    def folded(self, soup: Soup) -> Soup:
+        """The soup with its logit scale in the classifier head."""
+        return self.task.folded(soup)
 
     def paired(self, soup: Soup, against: Soup, splits: Sequence[str]) -> PairedGain:
         """How a soup differs from another on the same examples of some splits."""
@@ -145,6 +177,14 @@ class CallableBench:
         self.higher_is_better = True
         self._remembered = remember(as_evaluate(function), journal, identity_of_callable(function, name))
         self.evaluate: Evaluate = self._evaluate
+
+    def open_gradient(self, ingredients: Sequence[Ingredient], learned: LearnedConfig) -> None:
+        """None: a function that returns one number has no gradients."""
+        del ingredients, learned
+
+    def folded(self, soup: Soup) -> Soup:
+        """The soup itself: nothing is known of its head."""
+        return soup
 
     def cells(self, soups: Sequence[Soup]) -> dict[str, Cell]:
         """The held-out cell."""

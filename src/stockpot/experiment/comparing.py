@@ -13,19 +13,19 @@ from typing import Any
 import numpy as np
 
 from stockpot.assembly import with_digests
-from stockpot.config import RECIPE_NAMES, TaskConfig, canonical
+from stockpot.config import PAPER_RECIPE_NAMES, RECIPE_NAMES, LearnedConfig, TaskConfig, canonical
 from stockpot.errors import ConfigError, OutputError
 from stockpot.experiment.bench import CallableBench, TaskBench
 from stockpot.experiment.finishing import RESULTS_FILE, finished_results, write_soup_folder
 from stockpot.experiment.progress import OnProgress, Progress, step_line
-from stockpot.experiment.table import Choices, choose, tabulate
+from stockpot.experiment.table import Choices, better_of, choose, supplies_of, tabulate
 from stockpot.journal import Journal, identity_of_callable
 from stockpot.outputs import ExperimentFolder, adopt_files, write_text_atomically
 from stockpot.recipes import RECIPES, single
 from stockpot.records import Cell, Results, Row, read_soup, write_results
 from stockpot.reports.table import markdown
 from stockpot.tasks import load_callable, load_task
-from stockpot.types import Evaluate, Incumbent, Ingredient, Score, Soup, Step
+from stockpot.types import CurvePoint, Evaluate, Incumbent, Ingredient, Score, Soup, Step
 
 __all__ = ["compare", "cook"]
 
@@ -66,7 +66,8 @@ def compare(
     task: TaskSource | None = None,
     evaluate: EvaluateSource | None = None,
     initialisation: str | None = None,
-    recipes: Sequence[str] = RECIPE_NAMES,
+    recipes: Sequence[str] | None = None,
+    learned: LearnedConfig | None = None,
     out: str | Path | None = None,
     fresh: bool = False,
     on_progress: OnProgress | None = None,
@@ -78,7 +79,9 @@ def compare(
         task: task.yaml or the like; or
         evaluate: a function soup -> float | Score, or `module:function`.
         initialisation: checkpoint of the shared start, as a row of its own.
-        recipes: which to cook, beside the individuals.
+        recipes: which to cook, beside the individuals; None: all of the paper's (the learned soups need a task and
+            more than one ingredient).
+        learned: how learned soups are learned.
         out: keeps journal and results; None: a temporary folder, nothing is kept.
         fresh: start over.
         on_progress: hears what happens.
@@ -92,14 +95,17 @@ def compare(
 
     Source: Wortsman et al. 2022, Table 3.
     """
-    _check_recipes(recipes, RECIPE_NAMES, note="; the individuals are always in the table")
-    report = on_progress or (lambda _: None)
-    settings = {"command": "compare", "recipes": list(recipes)}
+    if recipes is None:
+        recipes = PAPER_RECIPE_NAMES if task is not None and len(ingredients) > 1 else RECIPE_NAMES
+    _check_recipes(recipes, PAPER_RECIPE_NAMES, note="; the individuals are always in the table")
+    report, learned = on_progress or (lambda _: None), learned or LearnedConfig()
+    settings = {"command": "compare", "recipes": list(recipes), **_learning_settings(recipes, learned)}
     with _session(ingredients, task, evaluate, initialisation, settings, out, fresh) as session:
         if _is_finished(session, RESULTS_FILE) and (results := finished_results(session.folder)) is not None:
             return results
         _announce_individuals(session, report)
-        cooked = choose(session.ingredients, session.bench, Choices(tuple(recipes)), on_step=partial(_report, report))
+        choices = Choices(tuple(recipes), learned=learned)
+        cooked = choose(session.ingredients, session.bench, choices, on_step=partial(_report, report))
         results = tabulate(cooked, session.bench, initialisation=session.initialisation, experiment=session.identity)
         _sign(session)
         write_text_atomically(session.folder / "results.md", markdown(results))
@@ -116,6 +122,8 @@ def cook(
     evaluate: EvaluateSource | None = None,
     initialisation: str | None = None,
     seed: int = 0,
+    learned: LearnedConfig | None = None,
+    best_of: bool = False,
     fresh: bool = False,
     on_progress: OnProgress | None = None,
 ) -> Soup:
@@ -128,6 +136,8 @@ def cook(
         task, evaluate: as for `compare`.
         initialisation: checkpoint of the shared start; only checked for compatibility.
         seed: of a random order.
+        learned: how learned soups are learned; with `fold` the logit scale goes into the classifier head.
+        best_of: write the best single ingredient unless the soup beats it beyond noise on the held-out split.
         fresh: start over.
         on_progress: hears what happens.
 
@@ -139,23 +149,32 @@ def cook(
         StockpotError: as the rooms below; what was evaluated is kept in `out`.
     """
     _check_recipes([recipe], [name for name in RECIPES if "ensemble" not in name])
-    report = on_progress or (lambda _: None)
-    settings = {"command": "soup", "recipe": recipe, "seed": seed}
+    report, learned = on_progress or (lambda _: None), learned or LearnedConfig()
+    settings = {"command": "soup", "recipe": recipe, "seed": seed, **_learning_settings([recipe], learned)}
+    if best_of:
+        settings["best_of"] = True
     with _session(ingredients, task, evaluate, initialisation, settings, out, fresh) as session:
         if _is_finished(session, "soup.json"):
             return read_soup(session.folder)
-        if recipe in {"best", "greedy"}:  # the others score no individuals
+        if best_of or recipe in {"best", "greedy"}:  # the others score no individuals
             _announce_individuals(session, report)
-        soup = RECIPES[recipe](
-            session.ingredients,
-            session.bench.evaluate,
-            generator=np.random.default_rng(seed),
-            on_step=partial(_report, report, recipe),
-        )
+        supplies = supplies_of(session.ingredients, session.bench, learned, np.random.default_rng(seed))
+        tell = partial(_report, report, recipe)
+        soup = RECIPES[recipe](session.ingredients, session.bench.evaluate, supplies, on_step=tell)
+        if best_of:
+            soup, reason = better_of(soup, session.ingredients, session.bench)
+            report(Progress("select", reason))
+        if learned.fold:
+            soup = session.bench.folded(soup)
         report(Progress("write", f"writing {out}"))
         for note in _write_into(soup, session):
             report(Progress("write", f"note: {note}"))
         return soup
+
+
+def _learning_settings(recipes: Sequence[str], learned: LearnedConfig) -> dict[str, Any]:
+    """What identifies a command only if it learns."""
+    return {"learned": canonical(learned)} if any(name.startswith("learned") for name in recipes) else {}
 
 
 def _write_into(soup: Soup, session: _Session) -> tuple[str, ...]:
@@ -298,6 +317,6 @@ def _check_recipes(recipes: Sequence[str], known: Sequence[str], *, note: str = 
         )
 
 
-def _report(report: OnProgress, method: str, step: Step) -> None:
+def _report(report: OnProgress, method: str, step: Step | CurvePoint) -> None:
     if method != "best":  # its steps are the individuals, which are announced
         report(Progress("select", step_line(method, step)))

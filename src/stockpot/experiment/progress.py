@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from stockpot.types import PairedGain, Step
+from stockpot.types import CurvePoint, PairedGain, Step
 
 __all__ = ["OnProgress", "Progress", "Stopwatch", "step_line"]
 
@@ -31,8 +31,10 @@ class Progress:
 OnProgress = Callable[[Progress], None]
 
 
-def step_line(method: str, step: Step) -> str:
+def step_line(method: str, step: Step | CurvePoint) -> str:
     """One line of a recipe's acceptance log: the score is that of the soup with the ingredient added.
+
+    A learned soup tells the loss on the part of the held-out split that it is stopped by.
 
     Example:
         >>> from stockpot.types import Ingredient, Score
@@ -42,6 +44,8 @@ def step_line(method: str, step: Step) -> str:
         >>> step_line("greedy", Step(Ingredient("lr1e-4", "runs/lr1e-4"), sure, accepted=True))
         'greedy: + lr1e-4 0.7441 (+0.0010 ± 0.0022, 5 changed) kept'
     """
+    if isinstance(step, CurvePoint):
+        return f"{method}: {step.label} loss {step.stopping_loss:.4f}{' best so far' if step.kept else ''}"
     score = "given up early" if step.score.is_abandoned else f"{step.score.value:.4f}"
     verdict = "kept" if step.accepted else "left out"
     return " ".join(filter(None, [f"{method}: + {step.ingredient.name} {score}", _gain(step.score.paired), verdict]))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -26,10 +26,12 @@ from stockpot.sweeps.head import prepare_initialisation
 from stockpot.sweeps.sweep import has_landed, plan_runs, run_sweep, terse
 from stockpot.tasks import load_task, model_folder
 from stockpot.tasks.text import TextClassification
-from stockpot.types import Ingredient, Soup, Step
+from stockpot.types import CurvePoint, Ingredient, Soup, Step
 
 __all__ = ["default_output", "run", "sweep"]
 
+#: What `run` writes as model folders.
+WRITTEN_METHODS = ("best", "uniform", "greedy", "learned", "learned_by_layer")
 Experiment = str | Path | Mapping[str, Any] | ExperimentConfig
 
 
@@ -148,7 +150,9 @@ def _run(session: _Session) -> Results:
     task = _prepare(session)
     ingredients = _sweep(session)
     bench = TaskBench(task, session.journal)
-    choices = Choices(config.recipes, config.random_orders, config.random_orders_seed, config.acceptance)
+    choices = Choices(
+        config.recipes, config.random_orders, config.random_orders_seed, config.acceptance, config.learned
+    )
     with session.stopwatch.stage("select"):
         cooked = choose(ingredients, bench, choices, on_step=partial(_report_step, session))
     with session.stopwatch.stage("measure"):
@@ -158,7 +162,7 @@ def _run(session: _Session) -> Results:
         )
     return finish(
         results,
-        {method: soups[0] for method, soups in cooked.items() if method in {"best", "uniform", "greedy"}},
+        _written(cooked, bench, fold=config.learned.fold),
         session.folder,
         task=task,
         individuals=[single(ingredient) for ingredient in ingredients],
@@ -166,6 +170,12 @@ def _run(session: _Session) -> Results:
         stopwatch=session.stopwatch,
         report=session.report,
     )
+
+
+def _written(cooked: Mapping[str, Sequence[Soup]], bench: TaskBench, *, fold: bool) -> dict[str, Soup]:
+    """The soups that become model folders, by method."""
+    chosen = {name: cooked[name][0] for name in WRITTEN_METHODS if name in cooked}
+    return {name: bench.folded(soup) for name, soup in chosen.items()} if fold else chosen
 
 
 def _prepare(session: _Session) -> TextClassification:
@@ -222,7 +232,7 @@ def _initialisation(session: _Session) -> Soup:
     return single(with_digests([start], memory=session.journal.digest_memory)[0], recipe="initialisation")
 
 
-def _report_step(session: _Session, method: str, step: Step) -> None:
+def _report_step(session: _Session, method: str, step: Step | CurvePoint) -> None:
     session.report(Progress("select", step_line(method, step)))
 
 

@@ -9,16 +9,27 @@ from typing import Any
 
 import numpy as np
 
-from stockpot.config import AcceptanceConfig
+from stockpot.config import AcceptanceConfig, LearnedConfig
 from stockpot.experiment.bench import Bench, experiment_cells
-from stockpot.recipes import best, ensemble, greedy, single, uniform
+from stockpot.recipes import (
+    RECIPES,
+    LearningOptions,
+    OnStep,
+    Permutes,
+    Supplies,
+    best,
+    ensemble,
+    greedy,
+    single,
+    uniform,
+)
 from stockpot.records import METHODS, Comparison, Results, Row
 from stockpot.reports.sentence import summary_sentence
-from stockpot.types import Ingredient, Soup, Step
+from stockpot.types import CurvePoint, Incumbent, Ingredient, Soup, Step
 
 __all__ = ["Choices", "choose", "tabulate"]
 
-OnStep = Callable[[str, Step], None]
+OnMethodStep = Callable[[str, Step | CurvePoint], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,16 +41,18 @@ class Choices:
         random_orders: orders of greedy_random, >= 1.
         random_orders_seed: of these orders.
         acceptance: greedy's rule.
+        learned: how learned soups are learned.
     """
 
     recipes: tuple[str, ...]
     random_orders: int = 3
     random_orders_seed: int = 0
     acceptance: AcceptanceConfig = field(default_factory=AcceptanceConfig)
+    learned: LearnedConfig = field(default_factory=LearnedConfig)
 
 
 def choose(
-    ingredients: Sequence[Ingredient], bench: Bench, choices: Choices, *, on_step: OnStep | None = None
+    ingredients: Sequence[Ingredient], bench: Bench, choices: Choices, *, on_step: OnMethodStep | None = None
 ) -> dict[str, tuple[Soup, ...]]:
     """Cooks every recipe on the held-out split; nothing else is looked at.
 
@@ -53,7 +66,7 @@ def choose(
         Method -> its soup; several where the row is a mean (individuals, random orders).
     """
 
-    def report(method: str) -> Callable[[Step], None] | None:
+    def report(method: str) -> OnStep | None:
         return None if on_step is None else lambda step: on_step(method, step)
 
     champion = best(ingredients, bench.evaluate, on_step=report("best"))
@@ -65,10 +78,15 @@ def choose(
     if len(ingredients) > 1:
         cooked["second_best"] = (_second_best(champion),)
     cooked["mean_individual"] = tuple(single(ingredient) for ingredient in ingredients)
+    supplies = supplies_of(ingredients, bench, choices.learned)
     makers: Mapping[str, Callable[[], tuple[Soup, ...]]] = {
         "uniform": lambda: (uniform(ingredients),),
         "greedy": lambda: (greedy(ingredients, bench.evaluate, on_step=report("greedy"), **rule),),
         "greedy_random": lambda: _random_orders(ingredients, bench, choices, rule, report("greedy_random")),
+        "learned": lambda: (RECIPES["learned"](ingredients, bench.evaluate, supplies, on_step=report("learned")),),
+        "learned_by_layer": lambda: (
+            RECIPES["learned_by_layer"](ingredients, bench.evaluate, supplies, on_step=report("learned_by_layer")),
+        ),
         "ensemble": lambda: (ensemble(ingredients),) if bench.evaluate_ensemble else (),
         "greedy_ensemble": lambda: (
             (greedy(ingredients, bench.evaluate_ensemble, combine="logits", **rule),) if bench.evaluate_ensemble else ()
@@ -78,6 +96,56 @@ def choose(
         if soups := makers[name]():
             cooked[name] = soups
     return cooked
+
+
+def supplies_of(
+    ingredients: Sequence[Ingredient], bench: Bench, learned: LearnedConfig, generator: Permutes | None = None
+) -> Supplies:
+    """What recipes need beside ingredients and evaluate."""
+    learning = LearningOptions(
+        parametrisation=learned.parametrisation,
+        learning_rate=learned.learning_rate,
+        weight_decay=learned.weight_decay,
+        epochs=learned.epochs,
+        least_steps=learned.least_steps,
+        check_every=learned.check_every,
+        patience=learned.patience,
+        learn_logit_scale=learned.learn_logit_scale,
+    )
+    return Supplies(generator, bench.open_gradient(ingredients, learned), learning, learned.layers)
+
+
+def better_of(soup: Soup, ingredients: Sequence[Ingredient], bench: Bench) -> tuple[Soup, str]:
+    """The soup if it beats the best single ingredient beyond noise on the held-out split, else that one.
+
+    Beyond noise is a paired test with p <= 0.05. What was chosen on the held-out split looks better there than it is,
+    so a soup that fails this test has shown nothing.
+
+    Args:
+        soup: from any recipe.
+        ingredients: among which the best is sought.
+        bench: compares by example.
+
+    Returns:
+        The choice and one line that says why.
+
+    Raises:
+        EvaluationError: the evaluation gives scores alone.
+    """
+    champion = best(ingredients, bench.evaluate)
+    rival = Incumbent(champion, bench.evaluate(champion), strict=True, significance=0.05)
+    score = bench.evaluate(soup, against=rival)
+    is_better = rival.yields_to(score)
+    gain = score.paired
+    assert gain is not None or not is_better  # yields_to has refused scores alone
+    name = champion.ingredients[0].name
+    measured = "" if gain is None else f" ({gain.difference:+.4f}, p = {'none' if gain.p is None else f'{gain.p:.2g}'})"
+    if is_better:
+        return soup, f"{soup.recipe} beats the best single model, {name}, beyond noise on held-out{measured}"
+    return (
+        champion,
+        f"{soup.recipe} does not beat the best single model beyond noise on held-out{measured}: {name} it is",
+    )
 
 
 def tabulate(
@@ -124,7 +192,7 @@ def _random_orders(
     bench: Bench,
     choices: Choices,
     rule: Mapping[str, Any],
-    on_step: Callable[[Step], None] | None,
+    on_step: OnStep | None,
 ) -> tuple[Soup, ...]:
     return tuple(
         greedy(
@@ -164,8 +232,8 @@ def _comparisons(cooked: Mapping[str, Sequence[Soup]], bench: Bench) -> list[Com
     champion = cooked["best"][0]
     pairs = [
         (method, cooked[method][0], "best", champion)
-        for method in ("uniform", "greedy", "ensemble", "greedy_ensemble")
-        if method in cooked
+        for method in METHODS
+        if method in cooked and method not in {"best", "second_best", "mean_individual", "greedy_random"}
     ]
     if "uniform" in cooked and "greedy" in cooked:
         pairs.append(("uniform", cooked["uniform"][0], "greedy", cooked["greedy"][0]))

@@ -1,7 +1,7 @@
 """Recipes: (ingredients, evaluate) -> Soup. Pure functions that know no files, no framework and no device.
 
 A recipe sees the world through `evaluate` alone, once per question, and compares `Score.utility` alone. `RECIPES` maps
-each name to a function called as ``RECIPES[name](ingredients, evaluate, generator=..., on_step=...)``; a recipe with no
+each name to a function called as ``RECIPES[name](ingredients, evaluate, Supplies(...), on_step=...)``; a recipe with no
 use for one of these ignores it. To add one: a file here, a line in `_table.py`, a line in `tests/recipes/test_laws.py`.
 
 The modules are private because `best`, `uniform` and `greedy` name functions, and a name should mean one thing.
@@ -15,7 +15,7 @@ from stockpot.recipes._greedy import Order, Permutes, greedy
 from stockpot.recipes._groups import Granularity, tensor_groups
 from stockpot.recipes._learned import LearningOptions, OnPoint, Parametrisation, learned
 from stockpot.recipes._parts import Combine, OnStep, add_share, single
-from stockpot.recipes._table import RECIPES, Recipe
+from stockpot.recipes._table import RECIPES, OpenGradient, Recipe, Supplies
 from stockpot.recipes._uniform import ensemble, uniform
 
 __all__ = [
@@ -25,10 +25,12 @@ __all__ = [
     "LearningOptions",
     "OnPoint",
     "OnStep",
+    "OpenGradient",
     "Order",
     "Parametrisation",
     "Permutes",
     "Recipe",
+    "Supplies",
     "add_share",
     "best",
     "ensemble",

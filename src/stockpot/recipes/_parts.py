@@ -7,13 +7,13 @@ from dataclasses import replace
 from typing import Literal, TypeAlias
 
 from stockpot.errors import BlendError, EvaluationError
-from stockpot.types import Coefficients, Evaluate, Ingredient, Score, Soup, Step
+from stockpot.types import Coefficients, CurvePoint, Evaluate, Ingredient, Score, Soup, Step
 
 __all__ = ["Combine", "OnStep", "add_share", "equal_soup", "listed", "log", "single", "whole_score"]
 
 Combine: TypeAlias = Literal["weights", "logits"]
-#: Told of every step at the moment it is decided.
-OnStep: TypeAlias = Callable[[Step], None]
+#: Told of every step, or point of a curve, at the moment it is decided.
+OnStep: TypeAlias = Callable[[Step | CurvePoint], None]
 
 
 def listed(ingredients: Iterable[Ingredient]) -> tuple[Ingredient, ...]:

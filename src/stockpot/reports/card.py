@@ -26,6 +26,8 @@ _RECIPES: Mapping[str, str] = {
     "greedy": f"Ingredients were tried in decreasing order of their held-out score; {_KEPT}",
     "greedy_given": f"Ingredients were tried in the order given; {_KEPT}",
     "greedy_random": f"Ingredients were tried in a random order; {_KEPT}",
+    "learned": "The coefficients were learned by gradient descent on the held-out split, one for each ingredient.",
+    "learned_by_layer": "The coefficients were learned by gradient descent on the held-out split, a row for each part.",
 }
 #: More columns than this do not fit a page; the rest goes into one.
 _MOST_SETTINGS = 6

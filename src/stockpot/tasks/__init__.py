@@ -13,8 +13,9 @@ from stockpot.tasks.locations import model_folder
 from stockpot.types import Incumbent, Ingredient, Predictions, Score, Soup
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
+    from stockpot.tasks.gradients import GradientOptions, ModuleGradient
     from stockpot.tasks.text import TextClassification
 
 __all__ = ["FAMILIES", "Task", "load_callable", "load_task", "model_folder"]
@@ -39,6 +40,12 @@ class Task(Protocol):
 
     def predict(self, soup: Soup, split: str, *, against: Incumbent | None = None) -> Predictions:
         """Logits and labels of a soup on a split."""
+
+    def gradient(self, ingredients: Sequence[Ingredient], options: GradientOptions) -> ModuleGradient:
+        """The held-out loss of learned soups and its gradient by coefficient; closed after use."""
+
+    def folded(self, soup: Soup) -> Soup:
+        """The soup with its logit scale in the classifier head."""
 
     def identity(self, split: str) -> str:
         """What the logits of a split depend on beside the weights."""
