@@ -11,7 +11,15 @@ import numpy as np
 
 from stockpot.ensembles import combine_logits, ensemble_evaluate
 from stockpot.journal import Journal, identity_of_callable, remember, remember_predictions
-from stockpot.metrics import METRICS, mcnemar_exact, paired_difference, per_example, shift_mean
+from stockpot.metrics import (
+    METRICS,
+    compare_paired,
+    mcnemar_exact,
+    paired_difference,
+    per_example,
+    score_over_splits,
+    shift_mean,
+)
 from stockpot.recipes import single
 from stockpot.records import Cell, Comparison
 from stockpot.tasks import Task
@@ -49,7 +57,7 @@ class TaskBench:
     def __init__(self, task: Task, journal: Journal) -> None:
         self.task = task
         self.metric = task.metric
-        self.higher_is_better = METRICS[task.metric](np.eye(2), np.arange(2)).higher_is_better
+        self.higher_is_better = METRICS[task.metric].higher_is_better
         self._predict = remember_predictions(task.predict, journal, task.identity)
         self.evaluate: Evaluate = self._evaluate
         self.evaluate_ensemble: Evaluate | None = ensemble_evaluate(
@@ -92,13 +100,29 @@ class TaskBench:
     def _cell(self, soups: Sequence[Soup], splits: Sequence[str]) -> Cell:
         if len(soups) == 1 and len(splits) == 1:
             return Cell.of(self.task.score(self.predictions(soups[0], splits[0])))
+        if METRICS[self.metric].per_example is None:
+            return self._resampled_cell(soups, splits)
         values = [np.mean([self._values(soup, split) for soup in soups], axis=0) for split in splits]
         score = shift_mean(values, self._items(splits), metric=self.metric, higher_is_better=self.higher_is_better)
         return Cell.of(score)
 
+    def _resampled_cell(self, soups: Sequence[Soup], splits: Sequence[str]) -> Cell:
+        """For metrics that are no means over examples: each soup counts like a split about the same items."""
+        predictions = [self.predictions(soup, split) for soup in soups for split in splits]
+        score = score_over_splits(self.metric, predictions, self._items(splits) * len(soups))
+        return Cell(score.value, score.stderr, sum(len(items) for items in self._items(splits)))
+
     def _comparison(
         self, name: str, splits: Sequence[str], ours: tuple[str, Soup], theirs: tuple[str, Soup]
     ) -> Comparison:
+        if METRICS[self.metric].per_example is None:
+            found = compare_paired(
+                self.metric,
+                [self.predictions(ours[1], split) for split in splits],
+                [self.predictions(theirs[1], split) for split in splits],
+                self._items(splits),
+            )
+            return Comparison(ours[0], theirs[0], name, found.difference, found.stderr, found.n_examples, found.p)
         a, b = ([self._values(soup, split) for split in splits] for _, soup in (ours, theirs))
         difference = paired_difference(a, b, self._items(splits))
         p = difference.p_value
