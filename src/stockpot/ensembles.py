@@ -10,15 +10,16 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 
 from stockpot.errors import EvaluationError
-from stockpot.metrics import Metric
 from stockpot.recipes import single
 from stockpot.types import Evaluate, Incumbent, Ingredient, Predictions, Score, Soup
 
 __all__ = ["combine_logits", "ensemble_evaluate"]
 
 Array: TypeAlias = np.ndarray[Any, Any]
+Scorer: TypeAlias = Callable[[npt.ArrayLike, npt.ArrayLike], Score]
 
 
 def combine_logits(soup: Soup, logits_by_ingredient: Sequence[Array]) -> Array:
@@ -54,7 +55,7 @@ def combine_logits(soup: Soup, logits_by_ingredient: Sequence[Array]) -> Array:
     return _rounded(soup, _weighted_sum(_weights(soup), logits_by_ingredient))
 
 
-def ensemble_evaluate(predictions: Callable[[Soup], Predictions], metric: Metric) -> Evaluate:
+def ensemble_evaluate(predictions: Callable[[Soup], Predictions], metric: Scorer) -> Evaluate:
     """An Evaluate for soups with combine="logits", from the predictions of their ingredients alone.
 
     Args:

@@ -20,8 +20,10 @@ __all__ = [
     "TaskConfig",
 ]
 
-#: What `metric` may be; `stockpot.metrics` computes them.
-METRIC_NAMES = ("accuracy", "nll")
+#: What `metric` may be: every metric of classes in `stockpot.metrics`, which is above this room (a test compares).
+METRIC_NAMES = (
+    "accuracy", "top_5", "f1", "f1_macro", "matthews", "accuracy_and_f1", "nll", "brier", "ece", "ece_equal_width",
+)  # fmt: skip
 #: What a shift's `corrupt` may be; `stockpot.tasks.corruptions` does them.
 CORRUPTION_NAMES = ("typos", "word_drop")
 #: The splits that may be drawn from one file, in the order in which they are drawn.
@@ -194,7 +196,9 @@ class TaskConfig(Settings):
     data: DataConfig
     model: _Name | None = None
     labels: _Labels | None = None
-    metric: Literal["accuracy", "nll"] = "accuracy"
+    metric: Literal[
+        "accuracy", "top_5", "f1", "f1_macro", "matthews", "accuracy_and_f1", "nll", "brier", "ece", "ece_equal_width"
+    ] = "accuracy"
     evaluation: EvaluationConfig = EvaluationConfig()
 
     _folder: Path = PrivateAttr(default=Path())

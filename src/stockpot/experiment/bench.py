@@ -14,7 +14,15 @@ import numpy as np
 from stockpot.config import LearnedConfig
 from stockpot.ensembles import combine_logits, ensemble_evaluate
 from stockpot.journal import Journal, RememberedGradient, identity_of_callable, remember, remember_predictions
-from stockpot.metrics import METRICS, mcnemar_exact, paired_difference, per_example, shift_mean
+from stockpot.metrics import (
+    METRICS,
+    PairedTest,
+    compare_paired,
+    compare_values,
+    per_example,
+    score_over_splits,
+    shift_mean,
+)
 from stockpot.recipes import Granularity, OpenGradient, single
 from stockpot.records import Cell, Comparison
 from stockpot.tasks import Task
@@ -60,7 +68,7 @@ class TaskBench:
         self.task = task
         self._journal = journal
         self.metric = task.metric
-        self.higher_is_better = METRICS[task.metric](np.eye(2), np.arange(2)).higher_is_better
+        self.higher_is_better = METRICS[task.metric].higher_is_better
         self._predict = remember_predictions(task.predict, journal, task.identity)
         self.evaluate: Evaluate = self._evaluate
         self._score_ensemble = ensemble_evaluate(lambda soup: self.predictions(soup, "held_out"), METRICS[task.metric])
@@ -118,14 +126,13 @@ class TaskBench:
         """The soup with its logit scale in the classifier head."""
         return self.task.folded(soup)
 
-    def paired(self, soup: Soup, against: Soup, splits: Sequence[str]) -> PairedGain:
+    def paired(self, soup: Soup, against: Soup, splits: Sequence[str]) -> PairedTest:
         """How a soup differs from another on the same examples of some splits."""
-        a, b = ([self._values(one, split) for split in splits] for one in (soup, against))
-        difference = paired_difference(a, b, self._items(splits))
-        is_exact = self.metric == "accuracy" and len(splits) == 1
-        p = mcnemar_exact(a[0], b[0]) if is_exact else difference.p_value
-        n_changed = sum(int(np.count_nonzero(ours != theirs)) for ours, theirs in zip(a, b, strict=True))
-        return PairedGain(difference.value, difference.stderr, p, n_changed)
+        if METRICS[self.metric].per_example is not None:
+            a, b = ([self._values(one, split) for split in splits] for one in (soup, against))
+            return compare_values(self.metric, a, b, self._items(splits))
+        ours, theirs = ([self.predictions(one, split) for split in splits] for one in (soup, against))
+        return compare_paired(self.metric, ours, theirs, self._items(splits))
 
     def _evaluate(self, soup: Soup, *, against: Incumbent | None = None) -> Score:
         score = self.task.score(self.predictions(soup, "held_out", against=against))
@@ -137,21 +144,29 @@ class TaskBench:
     def _compared(self, score: Score, soup: Soup, against: Incumbent | None) -> Score:
         if against is None:
             return score
-        return replace(score, paired=self.paired(soup, against.soup, ["held_out"]))
+        found = self.paired(soup, against.soup, ["held_out"])
+        return replace(score, paired=PairedGain(found.difference, found.stderr, found.p, found.n_changed))
 
     def _cell(self, soups: Sequence[Soup], splits: Sequence[str]) -> Cell:
         if len(soups) == 1 and len(splits) == 1:
             return Cell.of(self.task.score(self.predictions(soups[0], splits[0])))
+        if METRICS[self.metric].per_example is None:
+            return self._resampled_cell(soups, splits)
         values = [np.mean([self._values(soup, split) for soup in soups], axis=0) for split in splits]
         score = shift_mean(values, self._items(splits), metric=self.metric, higher_is_better=self.higher_is_better)
         return Cell.of(score)
 
+    def _resampled_cell(self, soups: Sequence[Soup], splits: Sequence[str]) -> Cell:
+        """For metrics that are no means over examples: each soup counts like a split about the same items."""
+        predictions = [self.predictions(soup, split) for soup in soups for split in splits]
+        score = score_over_splits(self.metric, predictions, self._items(splits) * len(soups))
+        return Cell(score.value, score.stderr, sum(len(items) for items in self._items(splits)))
+
     def _comparison(
         self, name: str, splits: Sequence[str], ours: tuple[str, Soup], theirs: tuple[str, Soup]
     ) -> Comparison:
-        gain = self.paired(ours[1], theirs[1], splits)
-        n = sum(len(items) for items in self._items(splits))
-        return Comparison(ours[0], theirs[0], name, gain.difference, gain.stderr, n, gain.p)
+        found = self.paired(ours[1], theirs[1], splits)
+        return Comparison(ours[0], theirs[0], name, found.difference, found.stderr, found.n_examples, found.p)
 
     def _items(self, splits: Sequence[str]) -> list[tuple[str, ...]]:
         return [self.task.item_ids(split) for split in splits]

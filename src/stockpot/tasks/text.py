@@ -42,8 +42,9 @@ class TextClassification:
         own_labels: whether the label names in the model's config.json count; not for a model that gets a new head.
 
     Raises:
-        DataError: rows, labels or splits are wrong; held-out rows are in test.
+        DataError: rows, labels or splits are wrong; held-out rows are in test; the metric wants other classes.
         ConfigError: no usable model configuration.
+        MissingExtraError: the metric needs scikit-learn, which is not installed.
     """
 
     def __init__(
@@ -64,6 +65,7 @@ class TextClassification:
         self.label_names, self._labels = encode_labels(
             self._splits, config.labels, model_labels=_model_labels(model_folder) if own_labels else None
         )
+        _try_metric(config.metric, len(self.label_names))
         self._batches: dict[str, list[Batch]] = {}
 
     @property
@@ -218,6 +220,11 @@ class TextClassification:
     def _encodings(self, split: str) -> Encodings:
         max_length = self.config.evaluation.max_length
         return encoded(self._model_folder, self._splits[split].texts, max_length=max_length)
+
+
+def _try_metric(metric: str, n_classes: int) -> None:
+    """Fails now, not after the first long prediction, where the metric lacks a package or wants other classes."""
+    METRICS[metric](np.eye(n_classes), np.arange(n_classes))
 
 
 # Of a model folder only what shapes its logits: these keys of config.json say who wrote it.
