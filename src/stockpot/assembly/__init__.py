@@ -3,8 +3,20 @@
 from __future__ import annotations
 
 from stockpot.assembly.opened import opened
+from stockpot.assembly.rebuilt import rebuild
 from stockpot.assembly.resident import ResidentSoup, assign_to
 from stockpot.assembly.tensors import materialize
+from stockpot.assembly.verified import verify
 from stockpot.assembly.written import OutputOptions, with_digests, write
 
-__all__ = ["OutputOptions", "ResidentSoup", "assign_to", "materialize", "opened", "with_digests", "write"]
+__all__ = [
+    "OutputOptions",
+    "ResidentSoup",
+    "assign_to",
+    "materialize",
+    "opened",
+    "rebuild",
+    "verify",
+    "with_digests",
+    "write",
+]
