@@ -6,10 +6,18 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from stockpot.assembly.recorded import Checked, Recorded, check_file, check_ingredients, file_differences, read_recorded
+from stockpot.assembly.recorded import (
+    Checked,
+    Recorded,
+    check_file,
+    check_ingredients,
+    file_differences,
+    place_of,
+    read_recorded,
+)
 from stockpot.assembly.written import Written, write_folder
 from stockpot.errors import CheckpointError, RecordError
-from stockpot.outputs import check_expendable
+from stockpot.outputs import check_target
 from stockpot.records import Fingerprint, Output, PathLike, write_soup
 
 __all__ = ["rebuild"]
@@ -51,7 +59,7 @@ def rebuild(record_path: PathLike, out: PathLike, *, force: bool = False, source
     out = Path(out)
     recorded = read_recorded(record_path).found_in(None if sources is None else Path(sources))
     options = recorded.options(force=force)
-    check_expendable(out, force=force, inputs=[recorded.file])
+    check_target(out, force=force, inputs=[recorded.file])
     _refuse_changed([*check_ingredients(recorded), *_side_files(recorded)], recorded)
 
     def finish(partial: Path, output: Output, fingerprints: Sequence[Fingerprint]) -> None:
@@ -65,7 +73,7 @@ def rebuild(record_path: PathLike, out: PathLike, *, force: bool = False, source
         options,
         finish,
         side_names=frozenset(recorded.output.side_files),
-        digests=recorded.holds_output_digests,
+        digests=len(recorded.files_without_digest) < len(recorded.output.files),
         needed=[recorded.file],
     )
     return replace(written, notes=(*written.notes, *_remarks(recorded)))
@@ -74,7 +82,7 @@ def rebuild(record_path: PathLike, out: PathLike, *, force: bool = False, source
 def _side_files(recorded: Recorded) -> list[Checked]:
     """The donor's side files, compared with what was copied from it."""
     donor = recorded.soup.ingredients[0]
-    folder = Path(donor.source).expanduser()
+    folder = place_of(donor)
     return [
         check_file(folder / name, f"{donor.name} ({folder / name})", file)
         for name, file in recorded.output.side_files.items()
@@ -120,8 +128,8 @@ def _output_differences(found: Output, expected: Output) -> Iterator[str]:
 
 
 def _remarks(recorded: Recorded) -> Iterator[str]:
-    if not recorded.holds_output_digests:
-        yield "the record holds no digest of the output: its bytes were not compared, `--digests` of mix records them"
+    if recorded.files_without_digest:
+        yield f"no digest is recorded to compare with: {', '.join(recorded.files_without_digest)}"
     unsure = [member.name for member in recorded.soup.ingredients if member.digest is None]
     if unsure:
         yield f"known by size and header only, a changed value would not show: {', '.join(dict.fromkeys(unsure))}"

@@ -25,7 +25,7 @@ from stockpot.records import (
 )
 from stockpot.types import Ingredient, Soup
 
-__all__ = ["Checked", "Recorded", "check_file", "check_ingredients", "file_differences", "read_recorded"]
+__all__ = ["Checked", "Recorded", "check_file", "check_ingredients", "file_differences", "place_of", "read_recorded"]
 
 _SHOWN_DIGITS = 12
 
@@ -55,10 +55,9 @@ class Recorded:
         return self.record.fingerprints or (Fingerprint(),) * len(self.soup.ingredients)
 
     @property
-    def holds_output_digests(self) -> bool:
-        """Whether every weight file of the output has its digest."""
-        weights = [file for name, file in self.output.files.items() if name.endswith(".safetensors")]
-        return bool(weights) and all(file.digest is not None for file in weights)
+    def files_without_digest(self) -> list[str]:
+        """Names of the output's weight files whose digest was not taken."""
+        return [name for name, file in self.output.files.items() if file.digest is None]
 
     def options(self, *, force: bool = False) -> OutputOptions:
         """How to write or blend it again.
@@ -139,13 +138,18 @@ def check_ingredients(recorded: Recorded) -> list[Checked]:
 
 def check_file(path: Path, name: str, expected: WrittenFile) -> Checked:
     """Compares a file with its record; its bytes are read if a digest is recorded."""
-    if not path.is_file():
+    if not os.path.isfile(path):  # noqa: PTH113 - Path's own raises where a folder may not be entered
         return Checked(name, "", ("is missing",))
     try:
-        found = written_file(path, digest=expected.digest is not None and expected.bytes in (None, _size(path)))
+        found = written_file(path, digest=expected.digest is not None)
     except CheckpointError as error:
         return Checked(name, "", (error.message,))
     return Checked(name, _agreement(expected.bytes, expected.digest), tuple(file_differences(found, expected)))
+
+
+def place_of(ingredient: Ingredient) -> Path:
+    """Where an ingredient's source lies."""
+    return Path(os.path.expanduser(ingredient.source))  # noqa: PTH111 - Path's own raises where there is no such user
 
 
 def file_differences(found: WrittenFile, expected: WrittenFile) -> Iterator[str]:
@@ -206,14 +210,10 @@ def _without_place(text: str, place: str) -> str:
     return text.removeprefix(f"{place}: ")
 
 
-def _size(path: Path) -> int:
-    return path.stat().st_size
-
-
 def _found(ingredient: Ingredient, folder: Path) -> Ingredient:
-    parts = Path(os.path.abspath(os.path.expanduser(ingredient.source))).parts[1:]  # noqa: PTH100, PTH111
+    parts = Path(os.path.abspath(place_of(ingredient))).parts[1:]  # noqa: PTH100 - removes "..", follows no link
     endings = (folder.joinpath(*parts[start:]) for start in range(len(parts)))
-    place = next((ending for ending in endings if ending.exists()), None)
+    place = next((ending for ending in endings if os.path.exists(ending)), None)  # noqa: PTH110 - Path's own may raise
     return ingredient if place is None else replace(ingredient, source=str(place))
 
 

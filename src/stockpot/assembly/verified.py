@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +12,8 @@ from stockpot.assembly.recorded import Checked, Recorded, check_file, check_ingr
 from stockpot.checkpoints import OpenedCheckpoint, header_digest, open_checkpoint
 from stockpot.errors import BlendError, CheckpointError
 from stockpot.kernel import Chunk, blend, blended_specs
-from stockpot.records import SCHEMA, PathLike
-from stockpot.types import ITEM_BYTES, TensorSpec
+from stockpot.records import PathLike
+from stockpot.types import ITEM_BYTES
 
 __all__ = ["verify"]
 
@@ -52,7 +52,7 @@ def verify(folder: PathLike, *, ingredients: bool = False, tensors: bool = False
     root = recorded.file.parent
     files = {**recorded.output.files, **recorded.output.side_files}
     checks = [
-        Checked("soup.json", f"schema {SCHEMA} or older, {recorded.soup.recipe}, {_n(recorded, 'ingredient')}"),
+        Checked("soup.json", f"{recorded.soup.recipe} of {_count(len(recorded.soup.ingredients), 'ingredient')}"),
         *(check_file(root / name, name, file) for name, file in files.items()),
         _check_layout(root, recorded),
         *(check_ingredients(recorded) if ingredients else ()),
@@ -68,11 +68,6 @@ def verify(folder: PathLike, *, ingredients: bool = False, tensors: bool = False
     return tuple(f"{check.name}: {check.result}" for check in checks)
 
 
-def _n(recorded: Recorded, what: str) -> str:
-    n = len(recorded.soup.ingredients)
-    return f"{n} {what}{'s' if n > 1 else ''}"
-
-
 def _check_layout(root: Path, recorded: Recorded) -> Checked:
     """Headers and index, both ways, and whether the record speaks of the tensors that are there."""
     try:
@@ -82,55 +77,63 @@ def _check_layout(root: Path, recorded: Recorded) -> Checked:
     except CheckpointError as error:
         return Checked("tensors", "", (error.message, *error.problems))
     known = "names, dtypes and shapes as recorded" if recorded.output.header_digest else "in order; none were recorded"
-    return Checked("tensors", f"{_count(n)}, {known}", problems)
+    return Checked("tensors", f"{_count(n, 'tensor')}, {known}", problems)
 
 
 def _layout_problems(checkpoint: OpenedCheckpoint, recorded: Recorded) -> Iterator[str]:
     output = recorded.output
     if output.header_digest not in (None, header_digest(checkpoint)):
         yield "their names, dtypes, shapes or ties are not the recorded ones"
-    names = {*checkpoint.specs, *checkpoint.tied}
-    groups = recorded.soup.coefficients.groups or ()
-    for key, listed in (
-        *((f"coefficients.groups[{n}]", group) for n, group in enumerate(groups)),
-        ("fold", output.fold),
-    ):
-        yield from (f"{key} names {name!r}, which is not there" for name in listed or () if name not in names)
+    for key, listed in _lists_of_tensors(recorded):
+        unknown = [name for name in listed if name not in checkpoint.specs and name not in checkpoint.tied]
+        yield from (f"{key} of soup.json names {name!r}, which is not there" for name in unknown)
     read = {path.name for path in checkpoint.weight_files}
     there = {path.name for path in recorded.file.parent.glob("*.safetensors")}
     yield from (f"{name} is there, but not recorded" for name in sorted((read | there) - output.files.keys()))
 
 
+def _lists_of_tensors(recorded: Recorded) -> Iterator[tuple[str, Sequence[str]]]:
+    for number, group in enumerate(recorded.soup.coefficients.groups or ()):
+        yield f"coefficients.groups[{number}]", group
+    yield "output.fold", recorded.output.fold or ()
+
+
 def _check_blend(root: Path, recorded: Recorded) -> Checked:
-    options = recorded.options()
     try:
         with opened(recorded.soup.ingredients) as checkpoints, open_checkpoint(root) as written:
-            specs = blended_specs(checkpoints, dtype=options.dtype, only=options.only or None)
-            problems = list(_spec_differences(specs, written.specs))
-            chunks = blend(
-                checkpoints,
-                recorded.soup.coefficients,
-                dtype=options.dtype,
-                only=options.only or None,
-                labels=[ingredient.name for ingredient in recorded.soup.ingredients],
-            )
-            if not problems:
-                first_by_name: dict[str, int] = {}
-                for chunk in chunks:
-                    position = _first_difference(chunk, written)
-                    if position is not None:
-                        first_by_name.setdefault(chunk.name, position)
-                problems = [f"{name} is not the blend, first at flat index {n}" for name, n in first_by_name.items()]
+            problems = tuple(_blend_problems(checkpoints, written, recorded))
+            n = len(written.specs)
     except (CheckpointError, BlendError) as error:
         return Checked("blend", "", ("; ".join([error.message, *error.problems]),))
-    return Checked("blend", f"{_count(len(specs))}, equal to the bit", tuple(problems))
+    return Checked("blend", f"{_count(n, 'tensor')}, equal to the bit", problems)
 
 
-def _count(n: int) -> str:
-    return f"{n} tensor{'s' if n > 1 else ''}"
+def _blend_problems(
+    checkpoints: Sequence[OpenedCheckpoint], written: OpenedCheckpoint, recorded: Recorded
+) -> Iterator[str]:
+    options = recorded.options()
+    only = options.only or None
+    specs = blended_specs(checkpoints, dtype=options.dtype, only=only)
+    differences = [*_differences(specs, written.specs), *_differences(checkpoints[0].tied, written.tied)]
+    yield from differences
+    if differences:
+        return
+    labels = [ingredient.name for ingredient in recorded.soup.ingredients]
+    chunks = blend(checkpoints, recorded.soup.coefficients, dtype=options.dtype, only=only, labels=labels)
+    told: set[str] = set()
+    for chunk in chunks:
+        position = None if chunk.name in told else _first_difference(chunk, written)
+        if position is not None:
+            told.add(chunk.name)
+            yield f"{chunk.name} is not the blend of the ingredients, first at flat index {position}"
 
 
-def _spec_differences(blended: Mapping[str, TensorSpec], written: Mapping[str, TensorSpec]) -> Iterator[str]:
+def _count(n: int, what: str) -> str:
+    return f"{n} {what}{'s' if n > 1 else ''}"
+
+
+def _differences(blended: Mapping[str, object], written: Mapping[str, object]) -> Iterator[str]:
+    """Of specs or of ties, by tensor."""
     for name in dict.fromkeys((*blended, *written)):
         if blended.get(name) != written.get(name):
             yield f"{name} is {written.get(name, 'missing')} there, but {blended.get(name, 'missing')} in the blend"
@@ -140,7 +143,7 @@ def _first_difference(chunk: Chunk, written: OpenedCheckpoint) -> int | None:
     """Flat index in the tensor of the first element that differs."""
     expected = np.frombuffer(chunk.data, np.uint8)
     found = np.empty_like(expected)
-    written.read_into(chunk.name, memoryview(found), chunk.start)
+    written.read_into(chunk.name, found.data, chunk.start)
     if np.array_equal(found, expected):
         return None
     byte = int(np.argmax(found != expected))

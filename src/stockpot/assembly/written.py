@@ -209,7 +209,7 @@ def _digest(ingredient: Ingredient, memory: MutableMapping[str, str] | None) -> 
 def ingredient_digest(
     weight_files: Sequence[Path], key: str | None, *, memory: MutableMapping[str, str] | None = None
 ) -> str:
-    """SHA-256 of an ingredient's weight files; the key is added, for two state dicts of one file are two ingredients."""
+    """SHA-256 of an ingredient's weight files, and the key: two state dicts of one file are two ingredients."""
     digest = digest_of(weight_files, memory=memory)
     return digest if key is None else f"{digest}#{key}"
 

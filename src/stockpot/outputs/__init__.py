@@ -11,7 +11,7 @@ from stockpot.outputs.locks import FolderLock
 from stockpot.outputs.partial import sweep_stale, translated_os_errors
 from stockpot.outputs.whole import (
     adopt_files,
-    check_expendable,
+    check_target,
     whole_folder,
     write_json_atomically,
     write_text_atomically,
@@ -21,7 +21,7 @@ __all__ = [
     "ExperimentFolder",
     "FolderLock",
     "adopt_files",
-    "check_expendable",
+    "check_target",
     "sweep_stale",
     "translated_os_errors",
     "whole_folder",

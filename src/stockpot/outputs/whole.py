@@ -15,7 +15,7 @@ from typing import Any
 from stockpot.errors import OutputError
 from stockpot.outputs.partial import is_rubbish, remove, sibling, sweep_stale, translated_os_errors
 
-__all__ = ["adopt_files", "check_expendable", "whole_folder", "write_json_atomically", "write_text_atomically"]
+__all__ = ["adopt_files", "check_target", "whole_folder", "write_json_atomically", "write_text_atomically"]
 
 _ANOTHER = "name another output folder with -o"
 
@@ -104,7 +104,7 @@ def whole_folder(target: str | Path, *, force: bool = False, inputs: Sequence[st
         remove(partial)
 
 
-def check_expendable(target: str | Path, *, force: bool = False, inputs: Sequence[str | Path] = ()) -> None:
+def check_target(target: str | Path, *, force: bool = False, inputs: Sequence[str | Path] = ()) -> None:
     """Refuses a folder that `whole_folder` would refuse: asked before a long work, so that it is not done in vain.
 
     Args:
