@@ -243,11 +243,19 @@ class Score:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One line of a recipe's acceptance log."""
+    """One line of a recipe's acceptance log.
+
+    Args:
+        ingredient: what was tried.
+        score: of the soup with it.
+        accepted: whether it stayed.
+        label: what was tried, where that is not adding the ingredient.
+    """
 
     ingredient: Ingredient
     score: Score
     accepted: bool
+    label: str = ""
 
 
 @dataclass(frozen=True, slots=True)

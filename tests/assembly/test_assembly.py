@@ -85,7 +85,7 @@ def test_written_materialised_and_resident_agree_and_load(models, tmp_path) -> N
         assert raw(tensor) == raw(tensors[name]) == raw(module.state_dict()[name])
     record = read_soup_record(tmp_path / "soup")
     assert record.output["donor"] == "run-0"
-    assert all(len(digest) == 64 for digest in record.output["files"].values())
+    assert all(len(file["digest"]) == 64 for file in record.output["files"].values())
     assert [i.digest for i in record.soup.ingredients] == [i.digest for i in members]
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from stockpot.assembly.mixture import DELTAS_BUDGET_BYTES, Mixture
 from stockpot.assembly.opened import opened
+from stockpot.assembly.rebuilt import rebuild
 from stockpot.assembly.resident import ResidentSoup, assign_to
 from stockpot.assembly.tensors import materialize
+from stockpot.assembly.verified import verify
 from stockpot.assembly.written import OutputOptions, with_digests, write
 
 __all__ = [
@@ -16,6 +18,8 @@ __all__ = [
     "assign_to",
     "materialize",
     "opened",
+    "rebuild",
+    "verify",
     "with_digests",
     "write",
 ]

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Collection, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TypeAlias
 
 from stockpot.assembly.opened import opened
 from stockpot.assembly.tensors import require_weights
@@ -22,10 +22,10 @@ from stockpot.checkpoints import (
 )
 from stockpot.kernel import blend, blended_specs, parse_dtype
 from stockpot.outputs import whole_folder
-from stockpot.records import Fingerprint, write_soup
+from stockpot.records import Fingerprint, Output, WrittenFile, write_soup
 from stockpot.types import Ingredient, Soup
 
-__all__ = ["OutputOptions", "Written", "with_digests", "write"]
+__all__ = ["OutputOptions", "Written", "ingredient_digest", "with_digests", "write", "write_folder", "written_file"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +43,10 @@ class OutputOptions:
     only: tuple[str, ...] = ()
     max_shard_size: str | int = "5GB"
     force: bool = False
+
+
+#: The last step of writing a folder: it, what the record says of its files, and one fingerprint per ingredient.
+Finish: TypeAlias = Callable[[Path, Output, Sequence[Fingerprint]], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,39 +95,92 @@ def write(
         >>> write(uniform(ingredients(folder / "*.safetensors")), folder / "soup").files
         ('model.safetensors',)
     """
+
+    def finish(partial: Path, output: Output, fingerprints: Sequence[Fingerprint]) -> None:
+        if card is not None:
+            (partial / "README.md").write_text(card(soup), encoding="utf-8")
+        final = recorded_at or Path(folder)
+        write_soup(soup, partial, output=output, fingerprints=fingerprints, final_folder=final)
+
+    return write_folder(soup, Path(folder), options or OutputOptions(), finish)
+
+
+def write_folder(
+    soup: Soup,
+    folder: Path,
+    options: OutputOptions,
+    finish: Finish,
+    *,
+    side_names: Collection[str] | None = None,
+    digests: bool = False,
+    needed: Sequence[Path] = (),
+) -> Written:
+    """`write` without its last step, which `finish` takes: what it raises leaves nothing behind.
+
+    Args:
+        soup, folder, options: as for `write`.
+        finish: gets the finished temporary folder, what the record says of it, and the ingredients' fingerprints.
+        side_names: the side files to take from the first ingredient; None: all.
+        digests: takes those of the output even where the ingredients have none.
+        needed: files beside the ingredients' that `options.force` must not delete.
+    """
     require_weights(soup)
-    options = options or OutputOptions()
     dtype = parse_dtype(options.dtype) if options.dtype is not None else None
-    max_shard_bytes = parse_size(options.max_shard_size)
+    only = options.only or None
     labels = [ingredient.name for ingredient in soup.ingredients]
+    takes_digests = digests or all(member.digest is not None for member in soup.ingredients)
+    plan = _Plan(soup, options, dtype, parse_size(options.max_shard_size), takes_digests)
+    differing: dict[str, list[str]] = {}
     with opened(soup.ingredients) as checkpoints:
-        specs = blended_specs(checkpoints, dtype=dtype, only=options.only or None)
-        differing: dict[str, list[str]] = {}
-        with whole_folder(folder, force=options.force, inputs=_inputs(checkpoints)) as partial:
-            donor = checkpoints[0]
-            chunks = blend(
-                checkpoints,
-                soup.coefficients,
-                dtype=dtype,
-                only=options.only or None,
-                labels=labels,
-                on_difference=lambda tensor, label: differing.setdefault(tensor, []).append(label),
-            )
+        specs = blended_specs(checkpoints, dtype=dtype, only=only)
+        chunks = blend(
+            checkpoints,
+            soup.coefficients,
+            dtype=dtype,
+            only=only,
+            labels=labels,
+            on_difference=lambda tensor, label: differing.setdefault(tensor, []).append(label),
+        )
+        donor = checkpoints[0]
+        with whole_folder(folder, force=options.force, inputs=[*_inputs(checkpoints), *needed]) as partial:
             files = write_checkpoint(
-                chunks, partial, specs=specs, tied=donor.tied, max_shard_bytes=max_shard_bytes, shown_as=Path(folder)
+                chunks, partial, specs=specs, tied=donor.tied, max_shard_bytes=plan.max_shard_bytes, shown_as=folder
             )
-            side = copy_side_files(donor.folder, partial) if donor.folder is not None else ()
-            if card is not None:
-                (partial / "README.md").write_text(card(soup), encoding="utf-8")
-            record = _output_record(partial, files, side, soup, options, dtype, differing)
-            write_soup(
-                soup,
-                partial,
-                output=record,
-                fingerprints=[Fingerprint(size_of(c.weight_files), header_digest(c)) for c in checkpoints],
-                final_folder=recorded_at or Path(folder),
-            )
-        return Written(Path(folder), tuple(files), _notes(soup, checkpoints, differing))
+            side = copy_side_files(donor.folder, partial, names=side_names) if donor.folder is not None else ()
+            notes = _notes(soup, checkpoints, differing)
+            prints = [Fingerprint(size_of(c.weight_files), header_digest(c)) for c in checkpoints]
+            finish(partial, plan.output(partial, files, side, differing), prints)
+    return Written(folder, files, notes)
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """What is known of the output before it is written."""
+
+    soup: Soup
+    options: OutputOptions
+    dtype: str | None
+    max_shard_bytes: int
+    takes_digests: bool  # costs a read of every byte of the output
+
+    def output(
+        self, partial: Path, files: Sequence[str], side: Sequence[Path], differing: Mapping[str, Sequence[str]]
+    ) -> Output:
+        """All that a rebuild needs beside the soup itself."""
+        with open_checkpoint(partial) as checkpoint:
+            written_digest = header_digest(checkpoint)
+        return Output(
+            dtype=self.dtype,
+            only=self.options.only,
+            max_shard_size=self.max_shard_bytes,
+            donor=self.soup.ingredients[0].name,
+            fold=None,
+            files={name: written_file(partial / name, digest=self.takes_digests) for name in files},
+            # Small files: their digest costs nothing.
+            side_files={path.as_posix(): written_file(partial / path, digest=True) for path in sorted(side)},
+            integer_differences={tensor: tuple(sorted(set(labels))) for tensor, labels in sorted(differing.items())},
+            header_digest=written_digest,
+        )
 
 
 def with_digests(
@@ -146,37 +203,28 @@ def with_digests(
 
 def _digest(ingredient: Ingredient, memory: MutableMapping[str, str] | None) -> str:
     with open_checkpoint(ingredient.source, key=ingredient.key) as checkpoint:
-        digest = digest_of(checkpoint.weight_files, memory=memory)
-    # Two state dicts of one file are two ingredients.
-    return digest if ingredient.key is None else f"{digest}#{ingredient.key}"
+        return ingredient_digest(checkpoint.weight_files, ingredient.key, memory=memory)
+
+
+def ingredient_digest(
+    weight_files: Sequence[Path], key: str | None, *, memory: MutableMapping[str, str] | None = None
+) -> str:
+    """SHA-256 of an ingredient's weight files, and the key: two state dicts of one file are two ingredients."""
+    digest = digest_of(weight_files, memory=memory)
+    return digest if key is None else f"{digest}#{key}"
+
+
+def written_file(path: Path, *, digest: bool) -> WrittenFile:
+    """What a record says of a file.
+
+    Raises:
+        CheckpointError: it cannot be read.
+    """
+    return WrittenFile(size_of([path]), digest_of([path]) if digest else None)
 
 
 def _inputs(checkpoints: Sequence[OpenedCheckpoint]) -> list[Path]:
     return [path for checkpoint in checkpoints for path in checkpoint.weight_files]
-
-
-def _output_record(
-    partial: Path,
-    files: Sequence[str],
-    side: Sequence[Path],
-    soup: Soup,
-    options: OutputOptions,
-    dtype: str | None,
-    differing: Mapping[str, Sequence[str]],
-) -> dict[str, Any]:
-    """All that a rebuild needs beside the soup itself."""
-    # Digests of the output cost a read of every byte: taken where those of the ingredients were.
-    wants_digests = all(ingredient.digest is not None for ingredient in soup.ingredients)
-    weights = [name for name in files if name.endswith(".safetensors")]
-    return {
-        "dtype": dtype,
-        "only": list(options.only),
-        "max_shard_size": options.max_shard_size,
-        "donor": soup.ingredients[0].name,
-        "files": {name: digest_of([partial / name]) if wants_digests else None for name in weights},
-        "side_files": sorted(path.as_posix() for path in side),
-        "integer_differences": {tensor: sorted(set(labels)) for tensor, labels in sorted(differing.items())},
-    }
 
 
 def _notes(

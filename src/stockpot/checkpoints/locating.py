@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 import re
 import shlex
 from collections.abc import Iterable
@@ -102,7 +103,7 @@ def locate(source: str | Path) -> Located:
         stockpot.errors.CheckpointError: no/such/file: no such file or folder
         fix: check the path, and the folder it starts from
     """
-    path = Path(source).expanduser()
+    path = Path(os.path.expanduser(source))  # noqa: PTH111 - Path's own raises where there is no such user
     try:
         if not path.exists():
             raise CheckpointError(f"{source}: no such file or folder", fix=_nearest(path))

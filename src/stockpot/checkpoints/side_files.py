@@ -6,7 +6,7 @@ import filecmp
 import fnmatch
 import json
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -71,12 +71,15 @@ def side_files(folder: str | Path) -> tuple[Path, ...]:
     return tuple(sorted(path.relative_to(root) for path in found))
 
 
-def copy_side_files(source_folder: str | Path, target_folder: str | Path) -> tuple[Path, ...]:
+def copy_side_files(
+    source_folder: str | Path, target_folder: str | Path, *, names: Collection[str] | None = None
+) -> tuple[Path, ...]:
     """Copies the side files' contents; links become files.
 
     Args:
         source_folder: a model folder.
         target_folder: exists.
+        names: relative paths of the side files to copy; None: all of them.
 
     Returns:
         The relative paths copied.
@@ -85,7 +88,7 @@ def copy_side_files(source_folder: str | Path, target_folder: str | Path) -> tup
         CheckpointError: as `side_files`.
         OutputError: a file cannot be copied (disk full, permissions).
     """
-    paths = side_files(source_folder)
+    paths = tuple(path for path in side_files(source_folder) if names is None or path.as_posix() in names)
     for path in paths:
         target = Path(target_folder) / path
         try:

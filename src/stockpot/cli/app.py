@@ -17,9 +17,11 @@ from stockpot._version import __version__
 from stockpot.cli.compare import compare
 from stockpot.cli.console import MOST_PROBLEMS, print_error
 from stockpot.cli.mix import mix
+from stockpot.cli.rebuild import rebuild
 from stockpot.cli.run import run
 from stockpot.cli.soup import soup
 from stockpot.cli.sweep import sweep
+from stockpot.cli.verify import verify
 from stockpot.errors import StockpotError
 
 __all__ = ["app", "interruptible", "main"]
@@ -45,7 +47,9 @@ def interruptible(command: Callable[_P, None]) -> Callable[_P, None]:
 
 def _after_interrupt(command: str, options: Mapping[str, object]) -> tuple[str, str]:
     """What was kept, and how to go on."""
-    if command == "mix":
+    if command == "verify":
+        return "interrupted; nothing was changed", "run the same command again"
+    if command in {"mix", "rebuild"}:
         return "interrupted; nothing was written", "run the same command again"
     if command == "compare" and options.get("out") is None:
         return "interrupted; nothing was kept", "give -o FOLDER: then the same command continues where it was"
@@ -61,7 +65,7 @@ app = typer.Typer(
     add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (mix, soup, compare, run, sweep):
+for command in (mix, soup, compare, run, sweep, rebuild, verify):
     app.command()(interruptible(command))
 
 

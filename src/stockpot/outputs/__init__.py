@@ -9,12 +9,19 @@ from __future__ import annotations
 from stockpot.outputs.claims import ExperimentFolder
 from stockpot.outputs.locks import FolderLock
 from stockpot.outputs.partial import sweep_stale, translated_os_errors
-from stockpot.outputs.whole import adopt_files, whole_folder, write_json_atomically, write_text_atomically
+from stockpot.outputs.whole import (
+    adopt_files,
+    check_target,
+    whole_folder,
+    write_json_atomically,
+    write_text_atomically,
+)
 
 __all__ = [
     "ExperimentFolder",
     "FolderLock",
     "adopt_files",
+    "check_target",
     "sweep_stale",
     "translated_os_errors",
     "whole_folder",

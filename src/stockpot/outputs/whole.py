@@ -15,7 +15,7 @@ from typing import Any
 from stockpot.errors import OutputError
 from stockpot.outputs.partial import is_rubbish, remove, sibling, sweep_stale, translated_os_errors
 
-__all__ = ["adopt_files", "whole_folder", "write_json_atomically", "write_text_atomically"]
+__all__ = ["adopt_files", "check_target", "whole_folder", "write_json_atomically", "write_text_atomically"]
 
 _ANOTHER = "name another output folder with -o"
 
@@ -102,6 +102,20 @@ def whole_folder(target: str | Path, *, force: bool = False, inputs: Sequence[st
             _put_in_place(partial, target, force)
     finally:
         remove(partial)
+
+
+def check_target(target: str | Path, *, force: bool = False, inputs: Sequence[str | Path] = ()) -> None:
+    """Refuses a folder that `whole_folder` would refuse: asked before a long work, so that it is not done in vain.
+
+    Args:
+        target, force, inputs: as for `whole_folder`.
+
+    Raises:
+        OutputError: `target` is a file, is not empty and `force` is off, or holds an input.
+    """
+    target = Path(target).resolve()
+    with translated_os_errors(target):
+        _check(target, force, [Path(path).resolve() for path in inputs])
 
 
 def _clear_up(target: Path) -> None:

@@ -1,4 +1,4 @@
-"""Records: what is written reads back equal, equal values give equal bytes, damage is named."""
+"""soup.json: what is written reads back equal, equal values give equal bytes, sources travel, damage is named."""
 
 from __future__ import annotations
 
@@ -7,66 +7,15 @@ import math
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given
 
+from record_values import fast, mappings, numbers, soups
 from stockpot._version import __version__
 from stockpot.errors import RecordError
-from stockpot.records import (
-    METHODS,
-    Cell,
-    Comparison,
-    Fingerprint,
-    Results,
-    Row,
-    read_results,
-    read_soup,
-    read_soup_record,
-    write_results,
-    write_soup,
-)
+from stockpot.records import SCHEMA, Fingerprint, output_of, read_soup, read_soup_record, write_soup
 from stockpot.types import Coefficients, Ingredient, Score, Soup, Step
 
-fast = settings(deadline=None, derandomize=True, max_examples=60)
-
-numbers = st.floats(allow_nan=False, allow_infinity=False)
-words = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
-json_values = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**63), 2**63) | numbers | words, st.lists, max_leaves=4
-)
-mappings = st.dictionaries(words, json_values, max_size=3)
-counts = st.none() | st.integers(0, 10**9)
-# Names of the hub's form, which no file in the working directory answers to.
-sources = st.integers(0, 99).map(lambda number: f"no-such-organisation/model-{number}")
-ingredients = st.builds(Ingredient, words, sources, mappings, digest=st.none() | words, key=st.none() | words)
-scores = st.builds(
-    Score, numbers, stderr=st.none() | numbers, n_examples=counts, n_evaluated=counts, at_most=st.none() | numbers,
-    metric=words, higher_is_better=st.booleans(),
-)  # fmt: skip
-
-
-@st.composite
-def soups(draw: st.DrawFn) -> Soup:
-    chosen = draw(st.lists(ingredients, min_size=1, max_size=4))
-    row = st.tuples(*[numbers] * len(chosen))
-    groups = draw(st.none() | st.lists(st.lists(words, max_size=2).map(tuple), min_size=1, max_size=3).map(tuple))
-    rows = tuple(draw(row) for _ in range(1 if groups is None else len(groups)))
-    tried = st.sampled_from(chosen) | ingredients
-    steps = draw(st.lists(st.builds(Step, tried, scores, st.booleans()), max_size=4))
-    combine = draw(st.sampled_from(["weights", "logits"]))
-    return Soup(tuple(chosen), Coefficients(rows, groups), draw(words), combine, draw(numbers), tuple(steps))
-
-
-cells = st.builds(Cell, numbers, st.none() | numbers, counts, st.none() | numbers, counts)
-rows = st.builds(
-    Row, st.sampled_from(METHODS) | words, st.floats(0, 1e6), st.integers(1, 100),
-    st.dictionaries(words, cells, max_size=4), st.lists(words, max_size=3).map(tuple),
-)  # fmt: skip
-comparisons = st.builds(Comparison, words, words, words, numbers, st.none() | numbers, counts, st.none() | numbers)
-results = st.builds(
-    Results, words, st.booleans(), st.lists(rows, max_size=4).map(tuple), st.lists(comparisons, max_size=3).map(tuple),
-    words, words | mappings, st.lists(words, max_size=2).map(tuple),
-)  # fmt: skip
+V1 = Path(__file__).parent / "v1"
 
 
 def ingredient(name: str, source: str | None = None) -> Ingredient:
@@ -78,12 +27,6 @@ def pair(left: str, right: str) -> Soup:
     return Soup(chosen, Coefficients.equal(2), "uniform")
 
 
-def reversed_mappings(value: object) -> object:
-    if isinstance(value, dict):
-        return {key: reversed_mappings(value[key]) for key in reversed(value)}
-    return [reversed_mappings(item) for item in value] if isinstance(value, list) else value
-
-
 class TestRoundTrip:
     @fast
     @given(soup=soups(), output=mappings)
@@ -93,15 +36,6 @@ class TestRoundTrip:
         record = read_soup_record(folder)
         assert (record.soup, record.output) == (soup, output)
         assert record.stockpot == __version__
-
-    @fast
-    @given(recorded=results)
-    def test_results_read_back_equal(self, recorded: Results, tmp_path_factory) -> None:
-        folder = tmp_path_factory.getbasetemp() / "results"
-        write_results(recorded, folder)
-        found = read_results(folder)
-        assert found == recorded
-        assert [list(row.scores) for row in found.rows] == [list(row.scores) for row in recorded.rows]
 
     @fast
     @given(value=numbers)
@@ -139,18 +73,6 @@ class TestRoundTrip:
 
 class TestBytes:
     @fast
-    @given(recorded=results)
-    def test_the_order_of_free_mappings_does_not_show(self, recorded: Results, tmp_path_factory) -> None:
-        folder = tmp_path_factory.getbasetemp()
-        turned = Results(
-            recorded.metric, recorded.higher_is_better, recorded.rows, recorded.comparisons, recorded.sentence,
-            reversed_mappings(recorded.experiment), recorded.notes,
-        )  # fmt: skip
-        write_results(recorded, folder / "one.json")
-        write_results(turned, folder / "two.json")
-        assert (folder / "one.json").read_bytes() == (folder / "two.json").read_bytes()
-
-    @fast
     @given(soup=soups())
     def test_reading_and_writing_again_gives_the_same_bytes(self, soup: Soup, tmp_path_factory) -> None:
         file = tmp_path_factory.getbasetemp() / "again.json"
@@ -159,22 +81,6 @@ class TestBytes:
         record = read_soup_record(file)
         write_soup(record.soup, file, output=record.output, fingerprints=record.fingerprints)
         assert file.read_bytes() == before
-
-    def test_the_schema_of_the_table(self, tmp_path: Path) -> None:
-        row = Row("greedy", 4.0, 1, {"held_out": Cell(0.75, 0.01, 1000)}, ("a",))
-        write_results(Results("accuracy", True, (row,)), tmp_path)
-        content = json.loads((tmp_path / "results.json").read_text())
-        assert content["schema"] == 1
-        assert content["rows"] == [
-            {
-                "method": "greedy",
-                "n_ingredients": 4,
-                "inference_cost": 1,
-                "scores": {"held_out": {"value": 0.75, "stderr": 0.01, "n": 1000}},
-                "ingredients": ["a"],
-            }
-        ]
-        assert isinstance(content["rows"][0]["n_ingredients"], int)
 
     def test_nothing_is_left_beside_the_record(self, tmp_path: Path) -> None:
         write_soup(pair("org/a", "org/b"), tmp_path, output={})
@@ -227,73 +133,83 @@ class TestSources:
         write_soup(pair("runs/a", "runs/b"), "soup", output={})
         assert [i.source for i in read_soup("soup").ingredients] == ["runs/a", "runs/b"]
 
+    def test_a_home_folder_is_a_local_source(self, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("HOME", str(home))
+        write_soup(pair("~/runs/a", "~no-such-user/b"), "out/soup", output={})
+        assert self.stored("out/soup") == ["../../runs/a", "~no-such-user/b"]
+
     def test_the_final_folder_counts(self, home: Path) -> None:
         write_soup(pair("runs/a", "runs/b"), "elsewhere/deep", output={}, final_folder="soup")
         assert self.stored("elsewhere/deep") == ["../runs/a", "../runs/b"]
 
 
-GOOD_RESULTS = {"schema": 1, "metric": "accuracy", "higher_is_better": True, "rows": []}
+class TestSchema1:
+    """Files that stockpot 0.1.0 wrote before schema 2."""
+
+    @pytest.mark.parametrize("name", ["mixed", "digests", "groups", "keyed", "greedy", "ensemble"])
+    def test_they_are_read_and_written_again_as_the_current_schema(self, name: str, tmp_path: Path) -> None:
+        record = read_soup_record(V1 / name)
+        write_soup(record.soup, tmp_path, output=record.output, fingerprints=record.fingerprints)
+        assert json.loads((tmp_path / "soup.json").read_text())["schema"] == SCHEMA == 2
+        assert json.loads((V1 / name / "soup.json").read_text())["schema"] == 1
+        again = read_soup_record(tmp_path)
+        assert (again.soup, again.output, again.fingerprints) == (record.soup, record.output, record.fingerprints)
+
+    def test_what_was_written_and_how(self) -> None:
+        record = read_soup_record(V1 / "digests")
+        output = output_of(record.output, "soup.json")
+        assert (output.dtype, output.only, output.max_shard_size) == ("BF16", ("*.weight",), "30B")
+        assert sorted(output.files) == [f"model-0000{n}-of-00003.safetensors" for n in (1, 2, 3)]
+        assert all(len(file.digest or "") == 64 and file.bytes is None for file in output.files.values())
+        assert list(output.side_files) == ["config.json"]
+        assert output.integer_differences == {"steps": ("b", "c")}
+        assert (output.fold, output.header_digest) == (None, None)
+
+    def test_the_soups(self) -> None:
+        greedy = read_soup(V1 / "greedy")
+        assert [step.ingredient.name for step in greedy.steps] == ["b", "a", "c"]
+        assert greedy.steps[2].score.is_abandoned
+        assert list(read_soup(V1 / "digests").coefficients) == [0.5, 0.3, 0.2]
+        assert read_soup(V1 / "groups").coefficients.row_of("head.bias") == (1.0, 0.0, 0.0)
+        assert {member.key for member in read_soup(V1 / "keyed").ingredients} == {"ema"}
+        assert read_soup(V1 / "ensemble").combine == "logits"
+
+    @pytest.mark.parametrize(
+        ("key", "value", "says"),
+        [
+            ("files", {"model.safetensors": 5}, "output.files.model.safetensors.digest"),
+            ("files", ["model.safetensors"], "output.files"),
+            ("side_files", [1], "output.side_files"),
+            ("side_files", {"config.json": None}, "output.side_files.config.json"),
+        ],
+        ids=["digest", "no mapping", "no name", "no list"],
+    )
+    def test_their_damage_is_named_too(self, tmp_path: Path, key: str, value: object, says: str) -> None:
+        content = json.loads((V1 / "mixed/soup.json").read_text())
+        content["output"][key] = value
+        (tmp_path / "soup.json").write_text(json.dumps(content))
+        with pytest.raises(RecordError) as caught:
+            read_soup(tmp_path)
+        assert any(problem.startswith(says) for problem in caught.value.problems)
 
 
 class TestDamage:
-    def refused(self, tmp_path: Path, content: object) -> RecordError:
-        file = tmp_path / "results.json"
-        file.write_text(content if isinstance(content, str) else json.dumps(content))
-        with pytest.raises(RecordError) as caught:
-            read_results(file)
-        assert str(file) in str(caught.value)
-        return caught.value
+    def test_a_newer_schema_names_all_that_can_be_read(self, tmp_path: Path) -> None:
+        assert "has schema 3, but stockpot" in (message := self.damaged_soup(tmp_path, schema=3).message)
+        assert "reads schemas 1 to 2" in message
+
+    def test_a_table_is_no_soup(self) -> None:
+        with pytest.raises(RecordError, match="is a table of results, no soup"):
+            read_soup(V1 / "results.json")
 
     def test_no_file(self, tmp_path: Path) -> None:
         with pytest.raises(RecordError, match=r"soup\.json cannot be read"):
             read_soup(tmp_path)
 
-    def test_not_json_names_the_line(self, tmp_path: Path) -> None:
-        assert "line 2, column" in self.refused(tmp_path, '{"schema": 1,\n"metric" "accuracy"}').message
-
-    @pytest.mark.parametrize(
-        "text", ["", "\ufeff{}", "[" * 100_000, '{"schema": 1, "metric": 1e999}', '{"schema": NaN}']
-    )
-    def test_what_json_does_not_allow(self, tmp_path: Path, text: str) -> None:
-        assert self.refused(tmp_path, text).fix
-
     def test_not_text(self, tmp_path: Path) -> None:
         (tmp_path / "soup.json").write_bytes(b"\xff\xfe")
         with pytest.raises(RecordError, match="not UTF-8"):
             read_soup(tmp_path)
-
-    @pytest.mark.parametrize("schema", [2, 0, "1", True, None])
-    def test_another_schema_names_both(self, tmp_path: Path, schema: object) -> None:
-        error = self.refused(tmp_path, {**GOOD_RESULTS, "schema": schema})
-        assert f"schema {schema!r}" in error.message
-        assert "reads schema 1" in error.message
-
-    @pytest.mark.parametrize("content", [[], 1, "text", {}, {"rows": []}])
-    def test_no_record_at_all(self, tmp_path: Path, content: object) -> None:
-        assert "no 'schema'" in self.refused(tmp_path, json.dumps(content)).message
-
-    def test_every_missing_key_is_named_at_once(self, tmp_path: Path) -> None:
-        row = {"method": "best", "scores": {"test": {"value": 0.5}}}
-        error = self.refused(tmp_path, {"schema": 1, "rows": [row]})
-        assert set(error.problems) == {
-            "metric: missing",
-            "higher_is_better: missing",
-            "rows[0].n_ingredients: missing",
-            "rows[0].inference_cost: missing",
-            "rows[0].scores.test.stderr: missing",
-            "rows[0].scores.test.n: missing",
-        }
-
-    @pytest.mark.parametrize("value", ["0.5", True, None, []])
-    def test_numbers_must_be_numbers(self, tmp_path: Path, value: object) -> None:
-        cell = {"value": value, "stderr": None, "n": None}
-        row = {"method": "best", "n_ingredients": 1, "inference_cost": 1, "scores": {"test": cell}}
-        (problem,) = self.refused(tmp_path, {**GOOD_RESULTS, "rows": [row]}).problems
-        assert problem.startswith("rows[0].scores.test.value: should be a valid number")
-
-    def test_unknown_keys_are_ignored(self, tmp_path: Path) -> None:
-        (tmp_path / "results.json").write_text(json.dumps({**GOOD_RESULTS, "later": 1}))
-        assert read_results(tmp_path).metric == "accuracy"
 
     def damaged_soup(self, tmp_path: Path, **changes: object) -> RecordError:
         write_soup(pair("org/a", "org/b"), tmp_path, output={})
@@ -324,11 +240,6 @@ class TestRefusedValues:
         with pytest.raises(RecordError, match=r"soup\.json: ingredients\[0\]: settings: odd"):
             write_soup(soup, tmp_path, output={})
         assert not list(tmp_path.iterdir())
-
-    def test_a_cell_that_is_not_finite(self, tmp_path: Path) -> None:
-        bad = Results("accuracy", True, (Row("best", 1, 1, {"test": Cell(math.nan, None, None)}),))
-        with pytest.raises(RecordError, match="scores: test: value is nan"):
-            write_results(bad, tmp_path)
 
     def test_a_name_that_is_not_unicode(self, tmp_path: Path) -> None:
         with pytest.raises(RecordError, match="not valid Unicode"):

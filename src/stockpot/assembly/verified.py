@@ -1,0 +1,150 @@
+"""A soup's folder against its record: what is there, what it says, and whether its tensors are the blend."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from stockpot.assembly.opened import opened
+from stockpot.assembly.recorded import Checked, Recorded, check_file, check_ingredients, read_recorded
+from stockpot.checkpoints import OpenedCheckpoint, header_digest, open_checkpoint
+from stockpot.errors import BlendError, CheckpointError
+from stockpot.kernel import Chunk, blend, blended_specs
+from stockpot.records import PathLike
+from stockpot.types import ITEM_BYTES
+
+__all__ = ["verify"]
+
+
+def verify(folder: PathLike, *, ingredients: bool = False, tensors: bool = False) -> tuple[str, ...]:
+    """Checks a soup's folder against its soup.json; nothing is written.
+
+    Weight files, index and side files are compared by SHA-256 where it was recorded (all bytes are read, none is
+    remembered), else by size; names, dtypes, shapes and ties of the tensors by their digest.
+
+    Args:
+        folder: of the soup, or its soup.json.
+        ingredients: compare the ingredients with the record too.
+        tensors: blend the ingredients again, in constant memory, and compare every tensor to the bit: sees a changed
+            value also where no digests were recorded.
+
+    Returns:
+        One line for each thing checked.
+
+    Raises:
+        RecordError: there is no record, or it is damaged.
+        BlendError: an ensemble, which has no weights.
+        CheckpointError: something is not as recorded; every problem is listed.
+
+    Example:
+        >>> import tempfile, pathlib, numpy, safetensors.numpy
+        >>> from stockpot import ingredients, uniform, write
+        >>> folder = pathlib.Path(tempfile.mkdtemp())
+        >>> for name, value in (("a", 1.0), ("b", 2.0)):
+        ...     safetensors.numpy.save_file({"w": numpy.full(2, value)}, folder / f"{name}.safetensors")
+        >>> _ = write(uniform(ingredients(folder / "*.safetensors")), folder / "soup")
+        >>> verify(folder / "soup", tensors=True)[-1]
+        'blend: 1 tensor, equal to the bit'
+    """
+    recorded = read_recorded(folder)
+    root = recorded.file.parent
+    files = {**recorded.output.files, **recorded.output.side_files}
+    checks = [
+        Checked("soup.json", f"{recorded.soup.recipe} of {_count(len(recorded.soup.ingredients), 'ingredient')}"),
+        *(check_file(root / name, name, file) for name, file in files.items()),
+        _check_layout(root, recorded),
+        *(check_ingredients(recorded) if ingredients else ()),
+        *([_check_blend(root, recorded)] if tensors else ()),
+    ]
+    problems = [line for check in checks for line in check.lines()]
+    if problems:
+        raise CheckpointError(
+            f"{root} is not what its record says",
+            problems=problems,
+            fix=f"write it again from its ingredients: stockpot rebuild {root} -o another-folder",
+        )
+    return tuple(f"{check.name}: {check.result}" for check in checks)
+
+
+def _check_layout(root: Path, recorded: Recorded) -> Checked:
+    """Headers and index, both ways, and whether the record speaks of the tensors that are there."""
+    try:
+        with open_checkpoint(root) as checkpoint:
+            problems = tuple(_layout_problems(checkpoint, recorded))
+            n = len(checkpoint.specs)
+    except CheckpointError as error:
+        return Checked("tensors", "", (error.message, *error.problems))
+    known = "names, dtypes and shapes as recorded" if recorded.output.header_digest else "in order; none were recorded"
+    return Checked("tensors", f"{_count(n, 'tensor')}, {known}", problems)
+
+
+def _layout_problems(checkpoint: OpenedCheckpoint, recorded: Recorded) -> Iterator[str]:
+    output = recorded.output
+    if output.header_digest not in (None, header_digest(checkpoint)):
+        yield "their names, dtypes, shapes or ties are not the recorded ones"
+    for key, listed in _lists_of_tensors(recorded):
+        unknown = [name for name in listed if name not in checkpoint.specs and name not in checkpoint.tied]
+        yield from (f"{key} of soup.json names {name!r}, which is not there" for name in unknown)
+    read = {path.name for path in checkpoint.weight_files}
+    there = {path.name for path in recorded.file.parent.glob("*.safetensors")}
+    yield from (f"{name} is there, but not recorded" for name in sorted((read | there) - output.files.keys()))
+
+
+def _lists_of_tensors(recorded: Recorded) -> Iterator[tuple[str, Sequence[str]]]:
+    for number, group in enumerate(recorded.soup.coefficients.groups or ()):
+        yield f"coefficients.groups[{number}]", group
+    yield "output.fold", recorded.output.fold or ()
+
+
+def _check_blend(root: Path, recorded: Recorded) -> Checked:
+    try:
+        with opened(recorded.soup.ingredients) as checkpoints, open_checkpoint(root) as written:
+            problems = tuple(_blend_problems(checkpoints, written, recorded))
+            n = len(written.specs)
+    except (CheckpointError, BlendError) as error:
+        return Checked("blend", "", ("; ".join([error.message, *error.problems]),))
+    return Checked("blend", f"{_count(n, 'tensor')}, equal to the bit", problems)
+
+
+def _blend_problems(
+    checkpoints: Sequence[OpenedCheckpoint], written: OpenedCheckpoint, recorded: Recorded
+) -> Iterator[str]:
+    options = recorded.options()
+    only = options.only or None
+    specs = blended_specs(checkpoints, dtype=options.dtype, only=only)
+    differences = [*_differences(specs, written.specs), *_differences(checkpoints[0].tied, written.tied)]
+    yield from differences
+    if differences:
+        return
+    labels = [ingredient.name for ingredient in recorded.soup.ingredients]
+    chunks = blend(checkpoints, recorded.soup.coefficients, dtype=options.dtype, only=only, labels=labels)
+    told: set[str] = set()
+    for chunk in chunks:
+        position = None if chunk.name in told else _first_difference(chunk, written)
+        if position is not None:
+            told.add(chunk.name)
+            yield f"{chunk.name} is not the blend of the ingredients, first at flat index {position}"
+
+
+def _count(n: int, what: str) -> str:
+    return f"{n} {what}{'s' if n > 1 else ''}"
+
+
+def _differences(blended: Mapping[str, object], written: Mapping[str, object]) -> Iterator[str]:
+    """Of specs or of ties, by tensor."""
+    for name in dict.fromkeys((*blended, *written)):
+        if blended.get(name) != written.get(name):
+            yield f"{name} is {written.get(name, 'missing')} there, but {blended.get(name, 'missing')} in the blend"
+
+
+def _first_difference(chunk: Chunk, written: OpenedCheckpoint) -> int | None:
+    """Flat index in the tensor of the first element that differs."""
+    expected = np.frombuffer(chunk.data, np.uint8)
+    found = np.empty_like(expected)
+    written.read_into(chunk.name, found.data, chunk.start)
+    if np.array_equal(found, expected):
+        return None
+    byte = int(np.argmax(found != expected))
+    return (chunk.start + byte) // ITEM_BYTES[chunk.spec.dtype]
