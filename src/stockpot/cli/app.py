@@ -20,6 +20,7 @@ from stockpot.cli.mix import mix
 from stockpot.cli.run import run
 from stockpot.cli.soup import soup
 from stockpot.cli.sweep import sweep
+from stockpot.cli.table import table
 from stockpot.errors import StockpotError
 
 __all__ = ["app", "interruptible", "main"]
@@ -45,7 +46,7 @@ def interruptible(command: Callable[_P, None]) -> Callable[_P, None]:
 
 def _after_interrupt(command: str, options: Mapping[str, object]) -> tuple[str, str]:
     """What was kept, and how to go on."""
-    if command == "mix":
+    if command in {"mix", "table"}:
         return "interrupted; nothing was written", "run the same command again"
     if command == "compare" and options.get("out") is None:
         return "interrupted; nothing was kept", "give -o FOLDER: then the same command continues where it was"
@@ -61,7 +62,7 @@ app = typer.Typer(
     add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (mix, soup, compare, run, sweep):
+for command in (mix, soup, compare, run, sweep, table):
     app.command()(interruptible(command))
 
 
