@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
@@ -81,8 +81,9 @@ class ScoreRow:
     def score(self, split: str) -> float | None:
         """The score on one of `ScoreColumns.splits`."""
         if split.startswith("shift:"):
-            return self.shifts.get(split.removeprefix("shift:"))
-        return {"held_out": self.held_out, "test": self.test, "shift_mean": self.shift_mean}[split]
+            return self.shifts.get(split[len("shift:") :])
+        score: float | None = getattr(self, split)
+        return score
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +145,7 @@ def _file(table: ScoreTable) -> dict[str, Any]:
     return {
         "schema": SCORE_TABLE_SCHEMA,
         "columns": asdict(table.columns),
-        "rows": [asdict(row) for row in table.rows],
+        "rows": [{f.name: getattr(row, f.name) for f in fields(row)} for row in table.rows],
         "best": table.best,
         "second_best": table.second_best,
         "spearman": dict(table.spearman),

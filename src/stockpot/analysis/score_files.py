@@ -214,7 +214,7 @@ def _csv_lines(file: ScoreFile, text: str, *, delimiter: str) -> ScoreFile:
                 problems.append(Problem(f"{file.label}: line {line}: {counts}", "give every row a cell per column"))
     except _CsvError as exc:
         problems.append(Problem(f"{file.label}: line {exc.line}: {exc}", "close every quote that is opened"))
-    problems += _wrong_delimiter(file, header)
+    problems = _wrong_delimiter(file, header) or problems
     return replace(file, rows=tuple(rows), problems=tuple(problems))
 
 

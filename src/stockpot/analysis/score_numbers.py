@@ -37,6 +37,8 @@ def number(cell: object, *, is_text: bool) -> float | Fault:
         >>> number("81.2", is_text=True), number(True, is_text=False).reason
         (81.2, 'true is no number')
     """
+    if type(cell) is float and -_LARGEST <= cell <= _LARGEST:  # nearly all of them
+        return cell
     if is_text or isinstance(cell, str):
         return _of_text(str(cell), is_text)
     if isinstance(cell, bool) or not isinstance(cell, int | float):

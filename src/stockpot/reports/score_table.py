@@ -50,18 +50,17 @@ class Looks:
 def looks_of(table: ScoreTable) -> Looks:
     """One number of decimals for all columns of one magnitude: four significant digits of the largest score."""
     splits = table.columns.splits
-    cells = {s: [Cell(v, None, None) for row in table.rows if (v := row.score(s)) is not None] for s in splits}
-    largest = {split: max((abs(cell.value) for cell in cells[split]), default=0.0) for split in splits}
-    common = scale_for("score", [cell for column in cells.values() for cell in column])
-    scales = {
-        split: scale_for("score", cells[split])
-        if 0.0 < largest[split] * _OTHER_MAGNITUDE < max(largest.values())
-        else common
-        for split in splits
-    }
+    scores = {split: [score for row in table.rows if (score := row.score(split)) is not None] for split in splits}
+    largest = {split: max((abs(score) for score in scores[split]), default=0.0) for split in splits}
+    top = max(largest.values())
+    scales = {split: _scale(size if 0.0 < size < top / _OTHER_MAGNITUDE else top) for split, size in largest.items()}
     choose = max if table.columns.higher_is_better else min
-    shown = {s: [scales[s].rounded(v) for row in table.individuals if (v := row.score(s)) is not None] for s in splits}
-    return Looks(scales, {split: choose(values) for split, values in shown.items()})
+    best = {split: choose(s for row in table.individuals if (s := row.score(split)) is not None) for split in splits}
+    return Looks(scales, {split: scales[split].rounded(score) for split, score in best.items()})
+
+
+def _scale(largest: float) -> Scale:
+    return scale_for("score", [Cell(largest, None, None)])
 
 
 def markdown(table: ScoreTable) -> str:

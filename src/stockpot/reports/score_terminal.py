@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from rich import box
 from rich.cells import cell_len, set_cell_size
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
-from rich.measure import Measurement
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
@@ -58,7 +57,7 @@ class _Layout:
     title_width: int = _TIGHT
     name_width: int = 1_000
     single_shifts: bool = True
-    gap: int = 1
+    gap: int = 0
     ascii_only: bool = False
 
     def spell(self, text: str) -> str:
@@ -79,21 +78,18 @@ class _Layout:
         return "\n".join(_folded(self.spell(printable(text)), self.title_width))
 
 
-_LAYOUTS = tuple(
-    replace(layout, gap=gap)
-    for layout in (
-        _Layout(title_width=1_000),
-        _Layout(title_width=_ROOMY),
-        _Layout(),
-        _Layout(name_width=32),
-        _Layout(name_width=20),
-        _Layout(name_width=12),
-        _Layout(single_shifts=False, title_width=_ROOMY),
-        _Layout(single_shifts=False, name_width=32),
-        _Layout(single_shifts=False, name_width=12),
-    )
-    for gap in (2, 1, 0)
+_LAYOUTS = (
+    _Layout(title_width=1_000),
+    _Layout(title_width=_ROOMY),
+    _Layout(),
+    _Layout(name_width=32),
+    _Layout(name_width=20),
+    _Layout(name_width=12),
+    _Layout(single_shifts=False, title_width=_ROOMY),
+    _Layout(single_shifts=False, name_width=32),
+    _Layout(single_shifts=False, name_width=12),
 )
+_WIDEST_GAP = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,14 +100,16 @@ class _Terminal:
     show_all: bool
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        unlimited, looks = options.update_width(10_000), looks_of(self.table)
+        looks = looks_of(self.table)
         rows = _shown(self.table, looks, self.show_all)
+        numbers = _number_widths(self.table, rows, looks)
         for layout in (replace(layout, ascii_only=options.ascii_only) for layout in _LAYOUTS):
-            drawn = _drawn(self.table, rows, looks, layout)
-            fits = Measurement.get(console, unlimited, drawn).maximum <= options.max_width
-            if fits and _tells_apart(layout, rows):
+            widths = _widths(self.table, rows, numbers, layout)
+            spare = options.max_width - sum(widths) - (len(widths) - 1)  # one space between columns at least
+            if spare >= 0 and _tells_apart(layout, rows):
                 break
-        yield Group(drawn, *_below(self.table, rows, looks, layout))
+        gap = max(0, min(_WIDEST_GAP, spare // len(widths)))
+        yield Group(_drawn(self.table, rows, looks, replace(layout, gap=gap)), *_below(self.table, rows, looks, layout))
 
 
 def _shown(table: ScoreTable, looks: Looks, show_all: bool) -> list[ScoreRow]:
@@ -123,6 +121,30 @@ def _shown(table: ScoreTable, looks: Looks, show_all: bool) -> list[ScoreRow]:
     return [row for i, row in enumerate(individuals) if i < MOST_ROWS or any(row is c for c in champions)]
 
 
+def _number_widths(table: ScoreTable, rows: Sequence[ScoreRow], looks: Looks) -> dict[str, int]:
+    """The widest number of each column, with the place of its mark."""
+    correlations = [values for _, values in correlation_rows(table)]
+    widths = {}
+    for index, split in enumerate(table.columns.splits):
+        shown = [*(looks.number(row, split) for row in (*rows, *table.others)), *(v[index] for v in correlations)]
+        widths[split] = max(map(len, shown)) + 1
+    return widths
+
+
+def _widths(table: ScoreTable, rows: Sequence[ScoreRow], numbers: Mapping[str, int], layout: _Layout) -> list[int]:
+    """Of every column, gaps not counted."""
+    names = [layout.name(row.model_name) for row in (*rows, *table.others)]
+    labels = [f"{_CORRELATED} {part(of)}" for of, _ in correlation_rows(table)]
+    titles = {split: "\n".join(_titles(table, split, layout)).split("\n") for split in _splits(table, layout)}
+    scores = [max(numbers[split], max(map(cell_len, lines)) + 1) for split, lines in titles.items()]
+    ranks = [_rank_title(layout), *(str(row.rank) for row in rows)]
+    return [max(map(len, ranks)), max(map(cell_len, ("model", *names, *labels))), *scores]
+
+
+def _splits(table: ScoreTable, layout: _Layout) -> list[str]:
+    return [s for s in table.columns.splits if layout.single_shifts or not s.startswith("shift:")]
+
+
 def _tells_apart(layout: _Layout, rows: Sequence[ScoreRow]) -> bool:
     """Whether names that were cut are still different; those that are alike when whole do not count."""
     names = {printable(row.model_name) for row in rows}
@@ -130,9 +152,9 @@ def _tells_apart(layout: _Layout, rows: Sequence[ScoreRow]) -> bool:
 
 
 def _drawn(table: ScoreTable, rows: Sequence[ScoreRow], looks: Looks, layout: _Layout) -> Table:
-    splits = [s for s in table.columns.splits if layout.single_shifts or not s.startswith("shift:")]
+    splits = _splits(table, layout)
     drawn = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, layout.gap, 0, 0))
-    drawn.add_column("rank" if layout.title_width >= _ROOMY else "#", justify="right", no_wrap=True)
+    drawn.add_column(_rank_title(layout), justify="right", no_wrap=True)
     drawn.add_column("model", no_wrap=True)
     for split in splits:
         drawn.add_column(_title(table, split, layout), justify="right", no_wrap=True)
@@ -147,10 +169,20 @@ def _drawn(table: ScoreTable, rows: Sequence[ScoreRow], looks: Looks, layout: _L
     return drawn
 
 
+def _rank_title(layout: _Layout) -> str:
+    return "rank" if layout.title_width >= _ROOMY else "#"
+
+
 def _title(table: ScoreTable, split: str, layout: _Layout) -> RenderableType:
+    name, role = _titles(table, split, layout)
+    return _with_room(Text(name) + Text(f"\n{role}", style="dim"))
+
+
+def _titles(table: ScoreTable, split: str, layout: _Layout) -> tuple[str, str]:
+    """The column's name, and what it is for."""
     is_mean = split == "shift_mean"
     name, role = ("mean", "shifts") if is_mean else (table.columns.column(split), part(split))
-    return _with_room(Text(layout.title(name)) + Text(f"\n{layout.title(role)}", style="dim"))
+    return layout.title(name), layout.title(role)
 
 
 def _cells(row: ScoreRow, splits: Sequence[str], looks: Looks, layout: _Layout) -> Iterator[RenderableType]:
