@@ -190,8 +190,8 @@ def _introduced(title: str, row: ScoreRow, table: ScoreTable, looks: Looks) -> s
 
 
 def _duplicates(table: ScoreTable) -> list[str]:
-    n_columns = len(table.columns.names)
-    where = f"on all {n_columns} score columns" if n_columns > 1 else "on the one score column"
+    n = len(table.columns.names)
+    where = {1: "on the one score column", 2: "on both score columns"}.get(n, f"on all {n} score columns")
     shown = [f"{_enumerated(names)} are equal {where}: the same run?" for names in table.duplicates[:_MOST_GROUPS]]
     more = len(table.duplicates) - _MOST_GROUPS
     return [*shown, f"{more} more groups of models are equal {where}."] if more > 0 else shown
