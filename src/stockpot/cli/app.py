@@ -21,6 +21,7 @@ from stockpot.cli.rebuild import rebuild
 from stockpot.cli.run import run
 from stockpot.cli.soup import soup
 from stockpot.cli.sweep import sweep
+from stockpot.cli.table import table
 from stockpot.cli.verify import verify
 from stockpot.errors import StockpotError
 
@@ -49,7 +50,7 @@ def _after_interrupt(command: str, options: Mapping[str, object]) -> tuple[str, 
     """What was kept, and how to go on."""
     if command == "verify":
         return "interrupted; nothing was changed", "run the same command again"
-    if command in {"mix", "rebuild"}:
+    if command in {"mix", "rebuild", "table"}:
         return "interrupted; nothing was written", "run the same command again"
     if command == "compare" and options.get("out") is None:
         return "interrupted; nothing was kept", "give -o FOLDER: then the same command continues where it was"
@@ -65,7 +66,7 @@ app = typer.Typer(
     add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (mix, soup, compare, run, sweep, rebuild, verify):
+for command in (mix, soup, compare, run, sweep, table, rebuild, verify):
     app.command()(interruptible(command))
 
 

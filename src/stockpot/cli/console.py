@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from stockpot.experiment import OnProgress, Progress
     from stockpot.records import Results
+    from stockpot.score_record import ScoreTable
 
 __all__ = [
     "MOST_PROBLEMS",
@@ -17,6 +18,7 @@ __all__ = [
     "print_line",
     "print_notes",
     "print_results",
+    "print_score_table",
     "progress_lines",
     "readable_size",
 ]
@@ -57,6 +59,15 @@ def print_results(results: Results) -> None:
     from stockpot.reports.table import terminal
 
     Console(highlight=False).print(terminal(results))
+
+
+def print_score_table(table: ScoreTable, *, show_all: bool) -> None:
+    """The table of a user's own scores and what it says."""
+    from rich.console import Console
+
+    from stockpot.reports.score_terminal import terminal
+
+    Console(highlight=False).print(terminal(table, show_all=show_all))
 
 
 def readable_size(n_bytes: int) -> str:
