@@ -13,6 +13,7 @@ import numpy as np
 
 from stockpot.config import LearnedConfig
 from stockpot.ensembles import combine_logits, ensemble_evaluate
+from stockpot.experiment.calibrating import calibration_cells, mean_temperature, optimism_of
 from stockpot.journal import Journal, RememberedGradient, identity_of_callable, remember, remember_predictions
 from stockpot.metrics import (
     METRICS,
@@ -24,7 +25,7 @@ from stockpot.metrics import (
     shift_mean,
 )
 from stockpot.recipes import Granularity, OpenGradient, single
-from stockpot.records import Cell, Comparison
+from stockpot.records import Cell, Comparison, SelectionOptimism
 from stockpot.tasks import Task
 from stockpot.tasks.gradients import GradientOptions
 from stockpot.types import Evaluate, Gradient, Incumbent, Ingredient, PairedGain, Predictions, Score, Soup, as_evaluate
@@ -54,6 +55,12 @@ class Bench(Protocol):
 
     def comparisons(self, method: str, soup: Soup, against_method: str, against: Soup) -> list[Comparison]:
         """Paired differences on every split but the held-out one."""
+
+    def calibration(self, soups: Sequence[Soup]) -> tuple[dict[str, dict[str, Cell]], float] | None:
+        """Other metrics by name and column, and the temperature; None where there are no predictions."""
+
+    def optimism(self, method: str, tried: Sequence[Soup]) -> SelectionOptimism | None:
+        """How optimistic the best held-out score among some soups is; None where there are no predictions."""
 
 
 class TaskBench:
@@ -90,19 +97,39 @@ class TaskBench:
 
     def cells(self, soups: Sequence[Soup]) -> dict[str, Cell]:
         """One cell per split: of one soup, or the mean over several (standard error of the mean over examples)."""
-        cells = {split: self._cell(soups, [split]) for split in self.task.splits}
-        if self.shifts:
-            cells[SHIFT_MEAN] = self._cell(soups, self.shifts)
-        return cells
+        return {column: self._cell(soups, splits) for column, splits in self._columns().items()}
 
     def comparisons(self, method: str, soup: Soup, against_method: str, against: Soup) -> list[Comparison]:
         """Paired differences on test, each shift and their mean; McNemar's exact test for accuracy on one split."""
-        groups: dict[str, tuple[str, ...]] = {split: (split,) for split in self.task.splits if split != "held_out"}
-        if self.shifts:
-            groups[SHIFT_MEAN] = self.shifts
         return [
-            self._comparison(name, splits, (method, soup), (against_method, against)) for name, splits in groups.items()
+            self._comparison(name, splits, (method, soup), (against_method, against))
+            for name, splits in self._columns().items()
+            if name != "held_out"
         ]
+
+    def calibration(self, soups: Sequence[Soup]) -> tuple[dict[str, dict[str, Cell]], float]:
+        """ECE, NLL and Brier score by column, before and after temperature scaling, and the temperature."""
+        items = {split: self.task.item_ids(split) for split in self.task.splits}
+        cells = calibration_cells(soups, self.predictions, self._columns(), items)
+        return cells, mean_temperature(soups, self.predictions)
+
+    def optimism(self, method: str, tried: Sequence[Soup]) -> SelectionOptimism | None:
+        """How optimistic the best held-out score among some soups is; None for a metric that is no mean."""
+        if METRICS[self.metric].per_example is None or self.n_held_out < 2:
+            return None
+        return optimism_of(
+            method, tried, lambda soup: self._values(soup, "held_out"), higher_is_better=self.higher_is_better
+        )
+
+    @property
+    def n_held_out(self) -> int:
+        """Number of held-out examples."""
+        return len(self.task.item_ids("held_out"))
+
+    def _columns(self) -> dict[str, tuple[str, ...]]:
+        """Column -> the splits that it is the mean of."""
+        columns: dict[str, tuple[str, ...]] = {split: (split,) for split in self.task.splits}
+        return {**columns, SHIFT_MEAN: self.shifts} if self.shifts else columns
 
     def open_gradient(self, ingredients: Sequence[Ingredient], learned: LearnedConfig) -> OpenGradient:
         """Gradients of the held-out loss; every step is kept in the journal."""
@@ -166,7 +193,17 @@ class TaskBench:
         self, name: str, splits: Sequence[str], ours: tuple[str, Soup], theirs: tuple[str, Soup]
     ) -> Comparison:
         found = self.paired(ours[1], theirs[1], splits)
-        return Comparison(ours[0], theirs[0], name, found.difference, found.stderr, found.n_examples, found.p)
+        return Comparison(
+            ours[0],
+            theirs[0],
+            name,
+            found.difference,
+            found.stderr,
+            found.n_examples,
+            found.p,
+            found.n_changed,
+            found.test,
+        )
 
     def _items(self, splits: Sequence[str]) -> list[tuple[str, ...]]:
         return [self.task.item_ids(split) for split in splits]
@@ -212,6 +249,14 @@ class CallableBench:
         """None: a function that returns one number leaves nothing to pair."""
         del method, soup, against_method, against
         return []
+
+    def calibration(self, soups: Sequence[Soup]) -> None:
+        """None: there are no probabilities."""
+        del soups
+
+    def optimism(self, method: str, tried: Sequence[Soup]) -> None:
+        """None: there are no values by example."""
+        del method, tried
 
     def _evaluate(self, soup: Soup, *, against: Incumbent | None = None) -> Score:
         score = self._remembered(soup, against=against)

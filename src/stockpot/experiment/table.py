@@ -11,6 +11,7 @@ import numpy as np
 
 from stockpot.config import AcceptanceConfig, LearnedConfig
 from stockpot.experiment.bench import Bench, experiment_cells
+from stockpot.experiment.calibrating import tried_soups
 from stockpot.recipes import (
     RECIPES,
     LearningOptions,
@@ -23,7 +24,7 @@ from stockpot.recipes import (
     single,
     uniform,
 )
-from stockpot.records import METHODS, Comparison, Results, Row
+from stockpot.records import METHODS, Comparison, Results, Row, SelectionOptimism
 from stockpot.reports.sentence import summary_sentence
 from stockpot.types import CurvePoint, Incumbent, Ingredient, Soup, Step
 
@@ -177,6 +178,7 @@ def tabulate(
         comparisons=tuple(_comparisons(cooked, bench)),
         experiment=experiment,
         notes=tuple(notes),
+        optimism=_optimism(cooked, bench),
     )
     return _with_sentence(results)
 
@@ -216,6 +218,7 @@ def _row(method: str, soups: tuple[Soup, ...], bench: Bench) -> Row:
             for split in cells
         }
         cells = experiment_cells(cells, sd=spread, n_orders=len(soups))
+    calibration = bench.calibration(soups)
     sizes = [len(soup.ingredients) for soup in soups]
     names = tuple(ingredient.name for ingredient in soups[0].ingredients) if len(soups) == 1 else ()
     return Row(
@@ -224,6 +227,8 @@ def _row(method: str, soups: tuple[Soup, ...], bench: Bench) -> Row:
         inference_cost=sizes[0] if soups[0].combine == "logits" else 1,
         scores=cells,
         ingredients=names,
+        metrics=calibration[0] if calibration else None,
+        temperature=calibration[1] if calibration else None,
     )
 
 
@@ -238,6 +243,16 @@ def _comparisons(cooked: Mapping[str, Sequence[Soup]], bench: Bench) -> list[Com
     if "uniform" in cooked and "greedy" in cooked:
         pairs.append(("uniform", cooked["uniform"][0], "greedy", cooked["greedy"][0]))
     return [comparison for pair in pairs for comparison in bench.comparisons(*pair)]
+
+
+def _optimism(cooked: Mapping[str, Sequence[Soup]], bench: Bench) -> tuple[SelectionOptimism, ...] | None:
+    """For the best individual: a choice among individuals; for greedy: among all that it has scored."""
+    individuals = [single(step.ingredient) for step in cooked["best"][0].steps]
+    tried = {"best": individuals}
+    if "greedy" in cooked:
+        tried["greedy"] = [*individuals, *tried_soups(cooked["greedy"][0])[1:]]
+    found = [bench.optimism(method, soups) for method, soups in tried.items()]
+    return tuple(one for one in found if one is not None) or None
 
 
 def _with_sentence(results: Results) -> Results:
