@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from stockpot.analysis.ranks import average_ranks, spearman, spearman_pairs
 
-fast = settings(deadline=None, derandomize=True, max_examples=100)
+fast = settings(deadline=None, derandomize=True, max_examples=60)
 #: Few different values: ties are the rule.
 PAIRS = st.lists(st.tuples(st.integers(0, 6), st.floats(-1e3, 1e3) | st.sampled_from([0.0, 1.0])), max_size=30)
 

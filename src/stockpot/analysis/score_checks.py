@@ -126,10 +126,7 @@ def _missing_columns(file: ScoreFile, needed: Iterable[str], optional: Collectio
             fix = _NAMED if name == NAME_COLUMN else _offer(file)
             yield Problem(f"{file.label}: no column {name!r}{nearest(name, file.columns)}", fix)
         else:
-            yield Problem(
-                f"{file.label}: {_lines(lines)}: no {name!r}",
-                "give every model a score in every column, or leave the model out",
-            )
+            yield Problem(f"{file.label}: {_lines(lines)}: no {name!r}", _WHOLE)
 
 
 def _repeated_names(file: ScoreFile) -> Iterator[Problem]:

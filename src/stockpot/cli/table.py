@@ -73,4 +73,4 @@ def _split(texts: list[str]) -> list[str]:
     """
     import csv
 
-    return [name.strip() for cells in csv.reader(texts, skipinitialspace=True) for name in cells]
+    return [name.strip() for cells in csv.reader(texts, skipinitialspace=True) for name in cells or [""]]
