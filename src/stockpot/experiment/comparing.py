@@ -16,14 +16,13 @@ from stockpot.assembly import with_digests
 from stockpot.config import PAPER_RECIPE_NAMES, RECIPE_NAMES, LearnedConfig, TaskConfig, canonical
 from stockpot.errors import ConfigError, OutputError
 from stockpot.experiment.bench import CallableBench, TaskBench
-from stockpot.experiment.finishing import RESULTS_FILE, finished_results, write_soup_folder
+from stockpot.experiment.finishing import RESULTS_FILE, finished_results, write_soup_folder, write_tables
 from stockpot.experiment.progress import OnProgress, Progress, step_line
 from stockpot.experiment.table import Choices, better_of, choose, supplies_of, tabulate
 from stockpot.journal import Journal, identity_of_callable
 from stockpot.outputs import ExperimentFolder, adopt_files, write_text_atomically
 from stockpot.recipes import RECIPES, single
 from stockpot.records import Cell, Results, Row, read_soup, write_results
-from stockpot.reports.table import markdown
 from stockpot.tasks import load_callable, load_task
 from stockpot.types import CurvePoint, Evaluate, Incumbent, Ingredient, Score, Soup, Step
 
@@ -108,7 +107,7 @@ def compare(
         cooked = choose(session.ingredients, session.bench, choices, on_step=partial(_report, report))
         results = tabulate(cooked, session.bench, initialisation=session.initialisation, experiment=session.identity)
         _sign(session)
-        write_text_atomically(session.folder / "results.md", markdown(results))
+        write_tables(results, session.folder)
         write_results(results, session.folder / RESULTS_FILE)
         return results
 

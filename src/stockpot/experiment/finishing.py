@@ -11,11 +11,12 @@ from stockpot.experiment.progress import OnProgress, Progress, Stopwatch
 from stockpot.outputs import write_json_atomically, write_text_atomically
 from stockpot.records import Results, SoupRecord, read_results, write_results
 from stockpot.reports.card import model_card
+from stockpot.reports.exports import csv_text, latex
 from stockpot.reports.table import markdown
 from stockpot.tasks.text import TextClassification
 from stockpot.types import Soup
 
-__all__ = ["finish", "finished_results", "write_soup_folder"]
+__all__ = ["finish", "finished_results", "write_soup_folder", "write_tables"]
 
 RESULTS_FILE = "results.json"
 _THROUGHPUT_BATCHES = 8
@@ -46,13 +47,19 @@ def finish(
                 write_soup_folder(soup, target, results, method, title=f"{title}: {method}", family=task.config.family)
     with stopwatch.stage("throughput"):
         throughput = _throughput(task, next(iter(soups.values())), individuals)
-    write_text_atomically(folder / "results.md", markdown(results))
+    write_tables(results, folder)
     write_json_atomically(
         folder / "timings.json",
         {"seconds": {name: round(value, 2) for name, value in stopwatch.seconds.items()}, **throughput},
     )
     write_results(results, folder / RESULTS_FILE)
     return results
+
+
+def write_tables(results: Results, folder: Path) -> None:
+    """The results for people, for spreadsheets and for papers: results.md, results.csv, results.tex."""
+    for name, view in (("results.md", markdown), ("results.csv", csv_text), ("results.tex", latex)):
+        write_text_atomically(folder / name, view(results))
 
 
 def write_soup_folder(

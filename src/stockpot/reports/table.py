@@ -8,15 +8,26 @@ from dataclasses import dataclass, replace
 from rich import box
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.measure import Measurement
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
 from stockpot.records import METHODS, Cell, Results, Row
+from stockpot.reports.details import calibration_markdown, comparison_markdown, optimism_lines
 from stockpot.reports.numbers import Scale, count, scale_of
 from stockpot.reports.sentence import summary_sentence
 from stockpot.reports.text import escape, pipe_table, printable
 
-__all__ = ["column_title", "markdown", "summary_sentence", "terminal"]
+__all__ = [
+    "column_title",
+    "is_best",
+    "markdown",
+    "method_title",
+    "ordered_columns",
+    "ordered_rows",
+    "summary_sentence",
+    "terminal",
+]
 
 _LABELS: Mapping[str, str] = {
     "best": "best individual",
@@ -44,21 +55,27 @@ def markdown(results: Results) -> str:
         >>> print(markdown(Results("accuracy", True, rows)).splitlines()[2])
         | best individual | **74.3 ± 1.0** |           1 |   ×1 |
     """
-    scale, columns = scale_of(results), _columns(results)
+    scale, columns = scale_of(results), ordered_columns(results)
     header = ["method", *(_titled(results, column) for column in columns), "ingredients", "cost"]
     best = {column: _best(results, column, scale) for column in columns}
     rows = [
         [
-            escape(_label(row)),
+            escape(method_title(row)),
             *(_markdown_cell(row, column, scale, best[column]) for column in columns),
             count(row.n_ingredients),
             f"×{row.inference_cost}",
         ]
-        for row in _ordered(results)
+        for row in ordered_rows(results)
     ]
-    sentence = results.sentence or summary_sentence(results)
-    notes = [f"- {escape(note)}" for note in (*_legend(results), *results.notes)]
-    return "\n\n".join([pipe_table(header, rows), escape(sentence), "\n".join(notes)]) + "\n"
+    sentence, titles = results.sentence or summary_sentence(results), titles_of(results)
+    lines = [*_legend(results), *optimism_lines(results, titles=titles), *results.notes]
+    sections = [pipe_table(header, rows), escape(sentence), "\n".join(f"- {escape(line)}" for line in lines)]
+    for title, text in (
+        ("Paired comparisons", comparison_markdown(results, titles=titles)),
+        ("Calibration", calibration_markdown(results, titles=titles)),
+    ):
+        sections += [f"## {title}", text] if text else []
+    return "\n\n".join(sections) + "\n"
 
 
 def terminal(results: Results) -> RenderableType:
@@ -86,20 +103,32 @@ def column_title(split: str) -> str:
     return _TITLES.get(split) or split.removeprefix("shift:").replace("_", " ")
 
 
-def _ordered(results: Results) -> list[Row]:
+def ordered_rows(results: Results) -> list[Row]:
     """Known methods in the table's order, later ones after them as recorded."""
     rank = {method: index for index, method in enumerate(METHODS)}
     return sorted(results.rows, key=lambda row: rank.get(row.method, len(METHODS)))
 
 
-def _columns(results: Results) -> list[str]:
+def ordered_columns(results: Results) -> list[str]:
     """Every split that any row has: held-out, test, the shifts as recorded, their mean."""
     splits = dict.fromkeys(split for row in results.rows for split in row.scores)
     rank = {"held_out": 0, "test": 1, "shift_mean": 3}
     return sorted(splits, key=lambda split: rank.get(split, 2))
 
 
-def _label(row: Row, labels: Mapping[str, str] = _LABELS) -> str:
+def is_best(results: Results, row: Row, column: str) -> bool:
+    """Whether the row has the best value of the column, as shown, among single models."""
+    scale = scale_of(results)
+    return _is_best(row, column, scale, _best(results, column, scale))
+
+
+def titles_of(results: Results) -> dict[str, str]:
+    """Method or column -> its title."""
+    columns = {column: column_title(column) for column in ordered_columns(results)}
+    return {**columns, **{row.method: method_title(row) for row in results.rows}}
+
+
+def method_title(row: Row, labels: Mapping[str, str] = _LABELS) -> str:
     label = labels.get(row.method, row.method.replace("_", " "))
     orders = max((cell.n_orders or 0 for cell in row.scores.values()), default=0)
     return printable(f"{label} ({orders})" if orders else label)
@@ -161,7 +190,7 @@ def _legend(results: Results) -> list[str]:
 
 def _optimistic(results: Results) -> list[str]:
     """Where held-out is all there is, the sentence says what it is worth."""
-    columns = _columns(results)
+    columns = ordered_columns(results)
     return [_OPTIMISTIC] if "held_out" in columns and len(columns) > 1 else []
 
 
@@ -216,15 +245,15 @@ class _Terminal:
 
 def _rich_table(results: Results, layout: _Layout) -> Table:
     scale = scale_of(results)
-    columns = [c for c in _columns(results) if layout.single_shifts or not c.startswith("shift:")]
+    columns = [c for c in ordered_columns(results) if layout.single_shifts or not c.startswith("shift:")]
     best = {column: _best(results, column, scale) for column in columns}
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, layout.gap, 0, 0))
     table.add_column(Text("method") + Text("\nexamples", style="dim"), no_wrap=True)
     for column in columns:
-        table.add_column(_rich_title(results, column, layout), justify="right", no_wrap=True)
+        table.add_column(_with_room(_rich_title(results, column, layout)), justify="right", no_wrap=True)
     table.add_column("k", justify="right", no_wrap=True)
     table.add_column("cost", justify="right", no_wrap=True)
-    for row in _ordered(results):
+    for row in ordered_rows(results):
         scores = [_rich_cell(row, column, scale, best[column], layout) for column in columns]
         costs = [count(row.n_ingredients), layout.spell(f"×{row.inference_cost}")]
         table.add_row(Text(_rich_label(row, layout)), *scores, *costs, style="" if _is_contender(row) else "dim")
@@ -240,17 +269,22 @@ def _rich_title(results: Results, column: str, layout: _Layout) -> Text:
 
 
 def _rich_label(row: Row, layout: _Layout) -> str:
-    return layout.spell(_label(row, _SHORT_LABELS if layout.short_names else _LABELS))
+    return layout.spell(method_title(row, _SHORT_LABELS if layout.short_names else _LABELS))
 
 
-def _rich_cell(row: Row, column: str, scale: Scale, best: float | None, layout: _Layout) -> Text:
+def _rich_cell(row: Row, column: str, scale: Scale, best: float | None, layout: _Layout) -> RenderableType:
     if column not in row.scores:
         return Text("")
     cell, marked = row.scores[column], _is_best(row, column, scale, best)
     shown = Text(scale.number(cell.value), style="bold green" if marked else "")
     if layout.errors_in_cells and cell.stderr is not None:
         shown.append(layout.spell(f" ±{scale.number(cell.stderr)}"), style="dim")
-    return shown.append("*" if marked else " ")
+    return shown.append("*") if marked else _with_room(shown)
+
+
+def _with_room(text: str | Text) -> RenderableType:
+    """The text with the place of a mark behind it; rich strips a plain space from what is aligned to the right."""
+    return Padding(text, (0, 1, 0, 0))
 
 
 def _add_errors(table: Table, results: Results, columns: Sequence[str], layout: _Layout) -> None:
@@ -259,13 +293,13 @@ def _add_errors(table: Table, results: Results, columns: Sequence[str], layout: 
     largest = [max((cell.stderr for cell in column if cell.stderr is not None), default=None) for column in cells]
     if any(error is not None for error in largest):
         scale = scale_of(results)
-        shown = ["" if error is None else f"{scale.number(error)} " for error in largest]
+        shown = ["" if error is None else _with_room(scale.number(error)) for error in largest]
         table.add_section()
         table.add_row(layout.spell("± at most"), *shown, style="dim")
 
 
 def _below(results: Results, layout: _Layout) -> list[Text]:
-    hidden = 0 if layout.single_shifts else sum(column.startswith("shift:") for column in _columns(results))
+    hidden = 0 if layout.single_shifts else sum(column.startswith("shift:") for column in ordered_columns(results))
     lines = [f"{_metric(results)}; k ingredients; * best of its column among single models (cost ×1)."]
     lines += _optimistic(results)
     lines += [f"The {hidden} shifts behind the mean are in results.md."] if hidden else []
