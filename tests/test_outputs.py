@@ -21,6 +21,7 @@ from stockpot.errors import OutputError
 from stockpot.outputs import (
     ExperimentFolder,
     FolderLock,
+    check_target,
     claims,
     sweep_stale,
     translated_os_errors,
@@ -162,6 +163,27 @@ def test_force_refuses_the_working_folder(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.chdir(tmp_path / "work")
     with pytest.raises(OutputError, match="home or working folder"), whole_folder(tmp_path, force=True):
         raise AssertionError
+
+
+def test_what_would_be_refused_is_known_beforehand(tmp_path: Path) -> None:
+    """`check_target` agrees with `whole_folder` and changes nothing."""
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken" / "input").touch()
+    (tmp_path / "file").touch()
+    for name, force, inputs in [
+        ("taken", False, []), ("taken", True, ["taken/input"]), ("file", True, []), ("new", False, ["taken/input"]),
+        ("taken", True, []),
+    ]:  # fmt: skip
+        paths = [tmp_path / path for path in inputs]
+        try:
+            check_target(tmp_path / name, force=force, inputs=paths)
+        except OutputError as error:
+            with pytest.raises(OutputError) as caught, whole_folder(tmp_path / name, force=force, inputs=paths):
+                pass
+            assert str(caught.value) == str(error)
+            assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "taken"]
+        else:
+            assert name == "new" or (force and not inputs)
 
 
 def test_a_file_is_no_folder(tmp_path: Path) -> None:
