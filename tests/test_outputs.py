@@ -165,25 +165,24 @@ def test_force_refuses_the_working_folder(tmp_path: Path, monkeypatch: pytest.Mo
         raise AssertionError
 
 
-def test_what_would_be_refused_is_known_beforehand(tmp_path: Path) -> None:
-    """`check_target` agrees with `whole_folder` and changes nothing."""
+@pytest.mark.parametrize(
+    ("name", "force", "inputs"),
+    [("taken", False, []), ("taken", True, ["taken/input"]), ("file", True, [])],
+    ids=["taken", "holds an input", "file"],
+)
+def test_what_would_be_refused_is_known_beforehand(tmp_path: Path, name: str, force: bool, inputs: list[str]) -> None:
     (tmp_path / "taken").mkdir()
     (tmp_path / "taken" / "input").touch()
     (tmp_path / "file").touch()
-    for name, force, inputs in [
-        ("taken", False, []), ("taken", True, ["taken/input"]), ("file", True, []), ("new", False, ["taken/input"]),
-        ("taken", True, []),
-    ]:  # fmt: skip
-        paths = [tmp_path / path for path in inputs]
-        try:
-            check_target(tmp_path / name, force=force, inputs=paths)
-        except OutputError as error:
-            with pytest.raises(OutputError) as caught, whole_folder(tmp_path / name, force=force, inputs=paths):
-                pass
-            assert str(caught.value) == str(error)
-            assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "taken"]
-        else:
-            assert name == "new" or (force and not inputs)
+    paths = [tmp_path / path for path in inputs]
+    with pytest.raises(OutputError) as before:
+        check_target(tmp_path / name, force=force, inputs=paths)
+    with pytest.raises(OutputError) as caught, whole_folder(tmp_path / name, force=force, inputs=paths):
+        pass
+    assert str(before.value) == str(caught.value)
+    check_target(tmp_path / "taken", force=True)
+    check_target(tmp_path / "new", inputs=[tmp_path / "file"])
+    assert names(tmp_path) == ["file", "taken"]
 
 
 def test_a_file_is_no_folder(tmp_path: Path) -> None:
