@@ -2,15 +2,17 @@
 
     python benchmarks/methods.py [--seeds 1 2 3 4 5] [--ranges plateau wide] [--workdir out/benchmarks/quickstart]
 
-It takes the fine-tunes that benchmarks/quickstart.py leaves in its working folder, or makes them, and compares them with
-the settings of experiments/debian-sections/full.yaml. Resumable, like that script. It writes methods.md and methods.json
-from what has ended, after every comparison.
+It takes the fine-tunes that benchmarks/quickstart.py leaves in its working folder, or makes them, and compares them
+with the settings of experiments/debian-sections/full.yaml. Resumable, like that script. It writes methods.md and
+methods.json from what has ended, after every comparison.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
+import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import date
 from importlib.metadata import version
@@ -120,8 +122,9 @@ def page(found: Mapping[str, Mapping[int, Results]], *, quick: bool) -> Iterator
     if quick:
         yield "\n**A quick run: no number here means anything.**"
     yield ""
-    yield "A seed is a new split of the 5,000 rows (1,000 train, 1,000 held-out, 2,000 test) and a new sweep. Everything is"
-    yield "chosen on held-out alone; test and shifts are measured once, afterwards. Means ± standard deviations over seeds."
+    yield "A seed is a new split of the 5,000 rows (1,000 train, 1,000 held-out, 2,000 test) and a new sweep. Everything"
+    yield "is chosen on held-out alone; test and shifts are measured once, afterwards. Means ± standard deviations over"
+    yield "seeds."
     for name, by_seed in found.items():
         if by_seed:
             yield from section(name, by_seed)
@@ -131,7 +134,8 @@ def section(name: str, by_seed: Mapping[int, Results]) -> Iterator[str]:
     seeds = sorted(by_seed)
     first = by_seed[seeds[0]]
     k = next(row.n_ingredients for row in first.rows if row.method == "uniform")
-    yield f"\n## {name.capitalize()} range (`{RANGES[name]}`): {len(seeds)} seeds ({', '.join(map(str, seeds))}), {k} runs each"
+    listed = ", ".join(map(str, seeds))
+    yield f"\n## {name.capitalize()} range (`{RANGES[name]}`): {len(seeds)} seeds ({listed}), {k} runs each"
     yield "\nAccuracy in percent."
     yield ""
     yield "| method | held-out | test | mean of shifts | ingredients |"
@@ -140,8 +144,8 @@ def section(name: str, by_seed: Mapping[int, Results]) -> Iterator[str]:
         rows = rows_of(by_seed, seeds, row.method)
         cells = [mean_sd([r.scores[column].value for r in rows]) for column in COLUMNS]
         yield f"| {row.method} | {' | '.join(cells)} | {sum(r.n_ingredients for r in rows) / len(rows):.1f} |"
-    yield "\nDifference to the best individual of the same seed in points: mean over seeds (standard error of that mean);"
-    yield "seeds above zero; seeds with p < 0.05 for and against in the paired test of that seed."
+    yield "\nDifference to the best individual of the same seed in points: mean over seeds (standard error of that"
+    yield "mean); seeds above zero; seeds with p < 0.05 for and against in the paired test of that seed."
     yield ""
     yield "| method | test | above 0 | p < 0.05 | mean of shifts | above 0 | p < 0.05 |"
     yield "| :-- | --: | --: | --: | --: | --: | --: |"
@@ -157,8 +161,8 @@ def section(name: str, by_seed: Mapping[int, Results]) -> Iterator[str]:
         cells = [change(rows, m, c) for c in ("test", "shift_mean") for m in CALIBRATION]
         temperature = sum(r.temperature or 1.0 for r in rows) / len(rows)
         yield f"| {row.method} | {temperature:.2f} | {' | '.join(cells)} |"
-    yield "\nHow much the held-out score of what was chosen promises too much, in points: estimated by split halves of the"
-    yield "held-out split (mean over seeds), and observed as held-out minus test, less that of the mean individual."
+    yield "\nHow much the held-out score of what was chosen promises too much, in points: estimated by split halves of"
+    yield "the held-out split (mean over seeds), and observed as held-out minus test, less that of the mean individual."
     yield ""
     yield "| method | estimated | observed |"
     yield "| :-- | --: | --: |"
@@ -191,9 +195,6 @@ def gain(by_seed: Mapping[int, Results], seeds: Sequence[int], method: str, colu
 
 
 def mean_error(values: Sequence[float], *, signed: bool = False) -> str:
-    import math
-    import statistics
-
     error = statistics.stdev(values) / math.sqrt(len(values)) if len(values) > 1 else math.nan
     return f"{statistics.mean(values):{'+' if signed else ''}.2f} ({error:.2f})"
 

@@ -21,6 +21,7 @@ from stockpot.errors import OutputError
 from stockpot.outputs import (
     ExperimentFolder,
     FolderLock,
+    check_target,
     claims,
     sweep_stale,
     translated_os_errors,
@@ -162,6 +163,26 @@ def test_force_refuses_the_working_folder(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.chdir(tmp_path / "work")
     with pytest.raises(OutputError, match="home or working folder"), whole_folder(tmp_path, force=True):
         raise AssertionError
+
+
+@pytest.mark.parametrize(
+    ("name", "force", "inputs"),
+    [("taken", False, []), ("taken", True, ["taken/input"]), ("file", True, [])],
+    ids=["taken", "holds an input", "file"],
+)
+def test_what_would_be_refused_is_known_beforehand(tmp_path: Path, name: str, force: bool, inputs: list[str]) -> None:
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken" / "input").touch()
+    (tmp_path / "file").touch()
+    paths = [tmp_path / path for path in inputs]
+    with pytest.raises(OutputError) as before:
+        check_target(tmp_path / name, force=force, inputs=paths)
+    with pytest.raises(OutputError) as caught, whole_folder(tmp_path / name, force=force, inputs=paths):
+        pass
+    assert str(before.value) == str(caught.value)
+    check_target(tmp_path / "taken", force=True)
+    check_target(tmp_path / "new", inputs=[tmp_path / "file"])
+    assert names(tmp_path) == ["file", "taken"]
 
 
 def test_a_file_is_no_folder(tmp_path: Path) -> None:

@@ -98,6 +98,13 @@ def stored(dtype: torch.dtype) -> Soup:
     return uniform(runs())
 
 
+def other_heads() -> Soup:
+    """Tensors that are not blended may have any shape."""
+    state = tensors(1) | {"head.weight": torch.ones(9, 5)}
+    save_file(state, "runs/b/model.safetensors", metadata={"format": "pt"})
+    return uniform(runs())
+
+
 def tied() -> Soup:
     for number, name in enumerate("abc"):
         shutil.rmtree(f"runs/{name}")
@@ -146,6 +153,7 @@ KINDS: dict[str, tuple[Callable[[], Soup], OutputOptions]] = {
     "sharded": (lambda: uniform(runs()), OutputOptions(max_shard_size="64B")),
     "sharded without digests": (lambda: uniform(runs(digests=False)), OutputOptions(max_shard_size=64)),
     "only": (lambda: uniform(runs()), OutputOptions(only=("head.*",), dtype="fp16")),
+    "only, the rest differs": (other_heads, OutputOptions(only=("body.*",))),
     "tied": (tied, OutputOptions()),
     "by group": (by_group, OutputOptions()),
     "key of a .pt file": (wrapped, OutputOptions()),
@@ -437,9 +445,14 @@ class TestTamperedRecords:
         ],
         ids=[
             "schema", "type", "text for a number", "narrow rows", "rows and groups", "unknown tensor",
+<<<<<<< HEAD
             "tensor left out", "ingredient left out", "other order", "other source", "no such user",
             "no source", "files outside",
             "side files outside", "unknown side file", "no files", "no output", "unknown dtype",
+=======
+            "tensor left out", "ingredient left out", "other order", "other source", "no such user", "no source",
+            "files outside", "side files outside", "unknown side file", "no files", "no output", "unknown dtype",
+>>>>>>> rebuild
             "other dtype", "other tensors", "other shards", "no size", "fold", "header",
         ],
     )  # fmt: skip

@@ -97,6 +97,11 @@ class TestWhole:
         assert lines[-1].endswith("equal to the bit")
         assert any("the record says no more" in line for line in lines)
 
+    def test_tensors_that_are_not_blended_may_differ(self, home: Path) -> None:
+        arrays = load_file("runs/b/model.safetensors") | {"head": np.ones(9)}
+        save_file(arrays, "runs/b/model.safetensors", {"tied": "body"})
+        assert verify(made(only=("body",)), tensors=True)[-1] == "blend: 3 tensors, equal to the bit"
+
     def test_nothing_is_written(self, home: Path) -> None:
         made()
         before = {path: path.stat().st_mtime_ns for path in sorted(home.rglob("*"))}

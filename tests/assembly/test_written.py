@@ -20,9 +20,10 @@ import reference
 from stockpot import ingredients, materialize, uniform, write
 from stockpot.assembly import OutputOptions, ResidentSoup, opened, with_digests
 from stockpot.assembly import written as written_module
+from stockpot.checkpoints import digest_of, header_digest
 from stockpot.errors import BlendError, CheckpointError, IncompatibleError, OutputError
 from stockpot.recipes import ensemble, single
-from stockpot.records import read_soup_record
+from stockpot.records import output_of, read_soup_record
 from stockpot.types import Coefficients, Ingredient, Soup
 from tiny_models import tiny_classifier, tiny_fine_tunes
 
@@ -151,6 +152,22 @@ def test_digests_only_where_those_of_the_ingredients_were_taken(pair, tmp_path) 
     assert all(len(member.digest or "") == 64 for member in taken.soup.ingredients)
     weights = (tmp_path / "with" / "model.safetensors").read_bytes()
     assert taken.output["files"]["model.safetensors"]["digest"] == hashlib.sha256(weights).hexdigest()
+
+
+def test_all_that_a_rebuild_needs_is_recorded(models, tmp_path) -> None:
+    options = OutputOptions(dtype="bfloat16", only=("*.weight",), max_shard_size="4KB")
+    written = write(uniform(ingredients(models / "run-*")), tmp_path / "soup", options)
+    output = output_of(read_soup_record(tmp_path / "soup").output, tmp_path)
+    assert (output.dtype, output.only, output.max_shard_size, output.donor) == ("BF16", ("*.weight",), 4000, "run-0")
+    assert tuple(output.files) == tuple(sorted(written.files))
+    assert "model.safetensors.index.json" in output.files
+    sizes = {name: (tmp_path / "soup" / name).stat().st_size for name in [*output.files, *output.side_files]}
+    assert {name: file.bytes for name, file in {**output.files, **output.side_files}.items()} == sizes
+    assert {file.digest for file in output.files.values()} == {None}
+    assert list(output.side_files) == ["config.json", "tokenizer.json", "tokenizer_config.json"]
+    assert output.side_files["config.json"].digest == digest_of([models / "run-0" / "config.json"])
+    assert output.header_digest == header_digest(tmp_path / "soup")
+    assert output.fold is None
 
 
 def test_digests_are_of_the_content_remembered_or_not(pair, tmp_path) -> None:

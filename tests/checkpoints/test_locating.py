@@ -108,3 +108,8 @@ def test_a_pytorch_file_under_a_wrong_name_is_explained(tmp_path):
     (tmp_path / "model.safetensors").write_bytes(b"PK\x03\x04" + bytes(50))
     with pytest.raises(CheckpointError, match="begins like a PyTorch file"):
         open_checkpoint(tmp_path)
+
+
+def test_the_home_of_nobody_is_no_such_file():
+    with pytest.raises(CheckpointError, match="~no-such-user/model: no such file or folder"):
+        locate("~no-such-user/model")

@@ -46,6 +46,17 @@ def test_copies_have_the_same_contents(tmp_path):
     assert compare_side_files([source, target]) == []
 
 
+def test_only_the_named_ones_are_copied(tmp_path):
+    source, target = fill(tmp_path / "source", TAKEN), tmp_path / "target"
+    target.mkdir()
+    names = {"config.json", "1_Pooling/config.json", "not-there.json", "../source/vocab.txt"}
+    assert [path.as_posix() for path in copy_side_files(source, target, names=names)] == [
+        "1_Pooling/config.json",
+        "config.json",
+    ]
+    assert len([path for path in target.rglob("*") if path.is_file()]) == 2
+
+
 def test_links_into_a_hub_cache_become_files(tmp_path):
     snapshot = tmp_path / "models--x" / "snapshots" / "abc"
     snapshot.mkdir(parents=True)

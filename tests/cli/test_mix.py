@@ -362,7 +362,7 @@ def test_without_torch(checkpoints, tmp_path) -> None:
 
 def test_help_version_and_usage(stockpot) -> None:
     assert stockpot("--version").out.startswith("stockpot 0.")
-    for command in ("mix", "soup", "compare", "run", "sweep"):
+    for command in ("mix", "soup", "compare", "run", "sweep", "rebuild", "verify"):
         assert f"Example: stockpot {command}" in stockpot(command, "--help").out
     assert stockpot("mix", "--nonsense").code == 2
     assert stockpot("mux").code == 2

@@ -14,13 +14,14 @@ __all__ = ["opened"]
 
 
 @contextmanager
-def opened(ingredients: Sequence[Ingredient]) -> Iterator[list[OpenedCheckpoint]]:
+def opened(ingredients: Sequence[Ingredient], *, only: Sequence[str] | None = None) -> Iterator[list[OpenedCheckpoint]]:
     """Opens every ingredient (headers only), checks that they can be blended, and closes them afterwards.
 
     The same source given twice is opened once.
 
     Args:
         ingredients: at least one.
+        only: names or globs of the tensors that will be blended; the others may differ.
 
     Returns:
         A context manager over one checkpoint per ingredient, in the same order.
@@ -42,7 +43,7 @@ def opened(ingredients: Sequence[Ingredient]) -> Iterator[list[OpenedCheckpoint]
                 problems.append(error)
         _raise_all(problems)
         checkpoints = [by_source[ingredient.source, ingredient.key] for ingredient in ingredients]
-        check_compatible(checkpoints, labels=[ingredient.name for ingredient in ingredients])
+        check_compatible(checkpoints, labels=[ingredient.name for ingredient in ingredients], only=only)
         yield checkpoints
 
 

@@ -74,7 +74,6 @@ def rebuild(record_path: PathLike, out: PathLike, *, force: bool = False, source
         finish,
         side_names=frozenset(recorded.output.side_files),
         digests=len(recorded.files_without_digest) < len(recorded.output.files),
-        needed=[recorded.file],
     )
     return replace(written, notes=(*written.notes, *_remarks(recorded)))
 

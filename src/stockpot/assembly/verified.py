@@ -100,7 +100,8 @@ def _lists_of_tensors(recorded: Recorded) -> Iterator[tuple[str, Sequence[str]]]
 
 def _check_blend(root: Path, recorded: Recorded) -> Checked:
     try:
-        with opened(recorded.soup.ingredients) as checkpoints, open_checkpoint(root) as written:
+        only = recorded.output.only or None
+        with opened(recorded.soup.ingredients, only=only) as checkpoints, open_checkpoint(root) as written:
             problems = tuple(_blend_problems(checkpoints, written, recorded))
             n = len(written.specs)
     except (CheckpointError, BlendError) as error:

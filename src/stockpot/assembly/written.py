@@ -113,7 +113,6 @@ def write_folder(
     *,
     side_names: Collection[str] | None = None,
     digests: bool = False,
-    needed: Sequence[Path] = (),
 ) -> Written:
     """`write` without its last step, which `finish` takes: what it raises leaves nothing behind.
 
@@ -122,7 +121,6 @@ def write_folder(
         finish: gets the finished temporary folder, what the record says of it, and the ingredients' fingerprints.
         side_names: the side files to take from the first ingredient; None: all.
         digests: takes those of the output even where the ingredients have none.
-        needed: files beside the ingredients' that `options.force` must not delete.
     """
     require_weights(soup)
     dtype = parse_dtype(options.dtype) if options.dtype is not None else None
@@ -131,7 +129,7 @@ def write_folder(
     takes_digests = digests or all(member.digest is not None for member in soup.ingredients)
     plan = _Plan(soup, options, dtype, parse_size(options.max_shard_size), takes_digests)
     differing: dict[str, list[str]] = {}
-    with opened(soup.ingredients) as checkpoints:
+    with opened(soup.ingredients, only=only) as checkpoints:
         specs = blended_specs(checkpoints, dtype=dtype, only=only)
         chunks = blend(
             checkpoints,
@@ -142,7 +140,7 @@ def write_folder(
             on_difference=lambda tensor, label: differing.setdefault(tensor, []).append(label),
         )
         donor = checkpoints[0]
-        with whole_folder(folder, force=options.force, inputs=[*_inputs(checkpoints), *needed]) as partial:
+        with whole_folder(folder, force=options.force, inputs=_inputs(checkpoints)) as partial:
             files = write_checkpoint(
                 chunks, partial, specs=specs, tied=donor.tied, max_shard_bytes=plan.max_shard_bytes, shown_as=folder
             )
