@@ -122,9 +122,9 @@ def page(found: Mapping[str, Mapping[int, Results]], *, quick: bool) -> Iterator
     if quick:
         yield "\n**A quick run: no number here means anything.**"
     yield ""
-    yield "A seed is a new split of the 5,000 rows (1,000 train, 1,000 held-out, 2,000 test) and a new sweep. Everything"
-    yield "is chosen on held-out alone; test and shifts are measured once, afterwards. Means ± standard deviations over"
-    yield "seeds."
+    yield "A seed is a new split of the 5,000 rows (1,000 train, 1,000 held-out, 2,000 test) and a new sweep."
+    yield "Everything is chosen on held-out alone; test and shifts are measured once, afterwards. Means ± standard"
+    yield "deviations over seeds."
     for name, by_seed in found.items():
         if by_seed:
             yield from section(name, by_seed)

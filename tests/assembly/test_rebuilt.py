@@ -445,14 +445,8 @@ class TestTamperedRecords:
         ],
         ids=[
             "schema", "type", "text for a number", "narrow rows", "rows and groups", "unknown tensor",
-<<<<<<< HEAD
-            "tensor left out", "ingredient left out", "other order", "other source", "no such user",
-            "no source", "files outside",
-            "side files outside", "unknown side file", "no files", "no output", "unknown dtype",
-=======
             "tensor left out", "ingredient left out", "other order", "other source", "no such user", "no source",
             "files outside", "side files outside", "unknown side file", "no files", "no output", "unknown dtype",
->>>>>>> rebuild
             "other dtype", "other tensors", "other shards", "no size", "fold", "header",
         ],
     )  # fmt: skip
