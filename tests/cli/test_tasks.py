@@ -27,13 +27,21 @@ def changed(path: Path, change) -> Path:
 def test_compare_and_soup(stockpot, models, tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     task = tiny_task(tmp_path)
-    done = stockpot("compare", models / "run-*", "--task", task, "--initialisation", models / "base", "-o", "table")
+    done = stockpot(
+        "compare", models / "run-*", "--task", task, "--initialisation", models / "base", "-o", "table",
+        "--learned", "least_steps=10", "--learned", "check_every=5",
+    )  # fmt: skip
     assert done.code == 0, done
     rows = json.loads(Path("table/results.json").read_text())["rows"]
     assert [row["method"] for row in rows] == [
-        "initialisation", "best", "second_best", "mean_individual", "uniform", "greedy", "greedy_random", "ensemble",
-        "greedy_ensemble",
+        "initialisation", "best", "second_best", "mean_individual", "uniform", "greedy", "greedy_random", "learned",
+        "learned_by_layer", "ensemble", "greedy_ensemble",
     ]  # fmt: skip
+    header, *lines = Path("table/results.csv").read_text().splitlines()
+    assert [line.split(",")[0] for line in lines] == [row["method"] for row in rows]
+    assert "ece_scaled:shift_mean" in header
+    assert "\\toprule" in Path("table/results.tex").read_text()
+    assert "## Calibration" in Path("table/results.md").read_text()
     assert stockpot("soup", models / "run-*", "--task", task, "-o", "out").code == 0
     again = stockpot("compare", "out", "--task", task)
     assert again.code == 0
@@ -100,3 +108,61 @@ def test_run_refuses_changed_keys_and_missing_data(stockpot, tmp_path) -> None:
     assert "sweep.space.epochs" in done.err
     assert "learning_rate" in done.err
     assert not (tmp_path / "out").exists()
+
+
+def test_a_learned_soup_is_folded_into_a_model_that_needs_no_code(stockpot, models, tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    task = tiny_task(tmp_path)
+    learned = ("--recipe", "learned_by_layer", "--learned", "least_steps=20", "--learned", "batch_size=16")
+    assert stockpot("soup", models / "run-*", "--task", task, *learned, "-o", "plain").code == 0
+    assert stockpot("soup", models / "run-*", "--task", task, *learned, "--fold", "-o", "folded").code == 0
+    plain, folded = (json.loads(Path(name, "soup.json").read_text()) for name in ("plain", "folded"))
+    assert plain["logit_scale"] != 1.0
+    assert folded["logit_scale"] == 1.0
+    assert plain["curve"] == folded["curve"]
+    assert [point["label"] for point in plain["curve"]][:2] == ["uniform", "only run-0"]
+    assert stockpot("verify", "folded", "--tensors").code == 0
+    assert stockpot("rebuild", "folded", "-o", "again").code == 0
+    assert Path("again/model.safetensors").read_bytes() == Path("folded/model.safetensors").read_bytes()
+
+
+def test_settings_of_learned_soups_are_checked(refused, models, tmp_path) -> None:
+    task = tiny_task(tmp_path)
+    message = refused(
+        "soup", models / "run-*", "--task", task, "--recipe", "learned", "-o", tmp_path / "o",
+        "--learned", "batchsize=16", "--learned", "epochs=0",
+    )  # fmt: skip
+    assert "did you mean 'batch_size'?" in message
+    assert "epochs: got 0; allowed: a number >= 1" in message
+    broken = ("soup", models / "run-*", "--task", task, "-o", tmp_path / "o", "--learned", "batch_size")
+    assert "--learned takes NAME=VALUE" in refused(*broken)
+
+
+def test_learned_soups_need_a_task(stockpot, models, tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("scores.py").write_text("def evaluate(soup):\n    return 0.5\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    done = stockpot("soup", models / "run-*", "--evaluate", "scores:evaluate", "--recipe", "learned", "-o", "o")
+    assert done.code == 2
+    assert "needs gradients of the held-out loss" in done.err
+
+
+def test_best_of_keeps_the_best_single_model_where_nothing_is_gained(stockpot, models, tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = stockpot(
+        "soup", models / "run-*", "--task", tiny_task(tmp_path), "--recipe", "uniform", "--best-of", "-o", "o"
+    )
+    assert done.code == 0, done
+    assert "does not beat the best single model beyond noise" in done.out
+    record = json.loads(Path("o/soup.json").read_text())
+    assert record["recipe"] == "best"
+    assert len(record["ingredients"]) == 1
+
+
+def test_best_of_needs_values_by_example(stockpot, models, tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("plain.py").write_text("def evaluate(soup):\n    return float(len(soup.ingredients))\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    done = stockpot("soup", models / "run-*", "--evaluate", "plain:evaluate", "--best-of", "-o", "o")
+    assert done.code == 2
+    assert "paired test needs an evaluation by example" in done.err

@@ -6,6 +6,7 @@ else is refused, so a hostile file gets an error and not a shell.
 
 from __future__ import annotations
 
+import errno
 import pickle
 import re
 import warnings
@@ -191,6 +192,8 @@ def _import_torch(path: Path) -> Any:
 
 def _translated(path: Path, exc: Exception) -> CheckpointError:
     text = str(exc)
+    if isinstance(exc, OSError) and exc.errno == errno.EINVAL:  # the map ends before the file says it does
+        return CheckpointError(f"{path}: is truncated", fix="fetch or save the file again")
     if isinstance(exc, OSError) and exc.strerror:
         return CheckpointError(f"{path}: cannot be read: {exc.strerror}", fix="check its permissions")
     if "TorchScript" in text:

@@ -2,6 +2,18 @@
 
 from __future__ import annotations
 
-from stockpot.cli.app import main
+import sys
+from typing import NoReturn
 
 __all__ = ["main"]
+
+
+def main() -> NoReturn:
+    """Runs the command line; Ctrl-C is answered from the first import on."""
+    try:
+        from stockpot.cli.app import main as run
+
+        run()
+    except KeyboardInterrupt:
+        sys.stderr.write("error: interrupted before anything was done\nfix: run the same command again\n")
+        sys.exit(130)

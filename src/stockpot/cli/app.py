@@ -88,10 +88,19 @@ def _options(
 
 def main() -> NoReturn:
     """Runs the command line; every way out ends in an exit code."""
+    _open_closed_streams()
     if isinstance(sys.stdout, TextIOWrapper):
         # A name that the terminal's encoding lacks must not end a command after hours.
         sys.stdout.reconfigure(errors="backslashreplace")
     sys.exit(_exit_code(sys.argv[1:]))
+
+
+def _open_closed_streams() -> None:
+    """Somewhere to write where the shell has closed stdout or stderr (`>&-`)."""
+    if sys.stdout is None:
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123 - open as long as the process is
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123
 
 
 def _exit_code(arguments: list[str]) -> int:
@@ -105,6 +114,7 @@ def _exit_code(arguments: list[str]) -> int:
         print_error(str(leaving.code))
         return 1
     except KeyboardInterrupt:  # while the command line itself is read
+        print_error("interrupted before anything was done", fix="run the same command again")
         return INTERRUPTED
     except StockpotError as error:
         if debug:

@@ -33,7 +33,7 @@ def parse_coefficients(text: str, k: int) -> list[float]:
     values, problems = [], []
     for part in text.split(","):
         try:
-            value = float(part)
+            value = math.nan if "_" in part else float(part)  # Python would read 1_0 as 10
         except ValueError:
             value = math.nan
         if not math.isfinite(value):
@@ -62,7 +62,10 @@ def mixing_notes(soup: Soup) -> list[str]:
             notes.append(f"{sources[0]} is given {n} times and counts {n} times")
         if len(sources_by_place) > 1 and (place / "soup.json").is_file():  # an earlier output that the glob caught?
             notes.append(f"{sources[0]} is a soup itself and counts as one ingredient")
-    total = math.fsum(soup.coefficients)
+    try:
+        total = math.fsum(soup.coefficients)
+    except OverflowError:
+        total = math.inf
     if abs(total - 1) > 1e-6:
         notes.append(f"the coefficients sum to {total:g}, not 1")
     return notes

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -42,8 +43,23 @@ def print_error(
 
 def print_line(text: str) -> None:
     """One line on stdout."""
-    sys.stdout.write(_harmless(text) + "\n")
-    sys.stdout.flush()
+    with _leaving_when_unheard():
+        sys.stdout.write(_harmless(text) + "\n")
+        sys.stdout.flush()
+
+
+@contextmanager
+def _leaving_when_unheard() -> Iterator[None]:
+    """Ends the command when stdout is gone; by no error, which within a user's evaluate would be taken for theirs."""
+    try:
+        yield
+    except OSError as exc:
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123 - Python flushes it at the end
+        if isinstance(exc, BrokenPipeError):  # `stockpot ... | head`
+            raise SystemExit(1) from exc
+        print_error(f"cannot write to standard output: {exc.strerror or exc}", fix="redirect it elsewhere; what was "
+                    "written to files is whole, and what was computed is kept")  # fmt: skip
+        raise SystemExit(2) from exc
 
 
 def print_notes(notes: Sequence[str]) -> None:
@@ -58,7 +74,8 @@ def print_results(results: Results) -> None:
 
     from stockpot.reports.table import terminal
 
-    Console(highlight=False).print(terminal(results))
+    with _leaving_when_unheard():
+        Console(highlight=False).print(terminal(results))
 
 
 def print_score_table(table: ScoreTable, *, show_all: bool) -> None:
@@ -67,7 +84,8 @@ def print_score_table(table: ScoreTable, *, show_all: bool) -> None:
 
     from stockpot.reports.score_terminal import terminal
 
-    Console(highlight=False).print(terminal(table, show_all=show_all))
+    with _leaving_when_unheard():
+        Console(highlight=False).print(terminal(table, show_all=show_all))
 
 
 def readable_size(n_bytes: int) -> str:

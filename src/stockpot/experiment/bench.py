@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import lru_cache
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
 from stockpot.config import LearnedConfig
 from stockpot.ensembles import combine_logits, ensemble_evaluate
+from stockpot.errors import EvaluationError
 from stockpot.experiment.calibrating import calibration_cells, mean_temperature, optimism_of
 from stockpot.journal import Journal, RememberedGradient, identity_of_callable, remember, remember_predictions
 from stockpot.metrics import (
@@ -227,7 +230,8 @@ class CallableBench:
     def __init__(self, function: Callable[..., float | Score], journal: Journal, *, name: str) -> None:
         self.metric = "score"
         self.higher_is_better = True
-        self._remembered = remember(as_evaluate(function), journal, identity_of_callable(function, name))
+        self._first: tuple[str, bool] | None = None
+        self._remembered = remember(_staying(as_evaluate(function)), journal, identity_of_callable(function, name))
         self.evaluate: Evaluate = self._evaluate
 
     def open_gradient(self, ingredients: Sequence[Ingredient], learned: LearnedConfig) -> None:
@@ -260,8 +264,33 @@ class CallableBench:
 
     def _evaluate(self, soup: Soup, *, against: Incumbent | None = None) -> Score:
         score = self._remembered(soup, against=against)
-        self.metric, self.higher_is_better = score.metric, score.higher_is_better
+        found = (score.metric, score.higher_is_better)
+        if self._first is None:
+            self._first = found
+            self.metric, self.higher_is_better = found
+        if found != self._first:
+            raise EvaluationError(
+                f"evaluate gave {_described(*found)} after {_described(*self._first)}: such scores do not compare",
+                fix="return the same metric and direction for every soup",
+            )
         return score
+
+
+def _described(metric: str, higher_is_better: bool) -> str:
+    return f"{metric!r}, {'higher' if higher_is_better else 'lower'} is better,"
+
+
+def _staying(evaluate: Evaluate) -> Evaluate:
+    """Keeps the working folder, whatever a user's function does: relative sources are read again later."""
+
+    def stay(soup: Soup, *, against: Incumbent | None = None) -> Score:
+        here = Path.cwd()
+        try:
+            return evaluate(soup, against=against)
+        finally:
+            os.chdir(here)
+
+    return stay
 
 
 def experiment_cells(cells: Mapping[str, Cell], *, sd: Mapping[str, float], n_orders: int) -> dict[str, Cell]:

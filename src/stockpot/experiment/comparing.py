@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from stockpot.assembly import with_digests
+from stockpot.assembly import opened, with_digests
 from stockpot.config import PAPER_RECIPE_NAMES, RECIPE_NAMES, LearnedConfig, TaskConfig, canonical
 from stockpot.errors import ConfigError, OutputError
 from stockpot.experiment.bench import CallableBench, TaskBench
@@ -256,6 +256,8 @@ def _session(
     start = [Ingredient("initialisation", initialisation)] if initialisation is not None else []
     if fresh and out is not None:
         _check_sources_stay([*ingredients, *start], Path(out))
+    with opened([*ingredients, *start]):
+        pass  # what cannot be mixed is said before anything is evaluated
     with TemporaryDirectory(prefix="stockpot-") as scratch:
         members = with_digests([*ingredients, *start])
         identity: dict[str, Any] = {

@@ -90,7 +90,7 @@ def check_layouts(
     """`check_compatible` for what is known of the checkpoints; labels[0] belongs to `first`."""
     _selection(first, only)  # an entry that matches nothing is said before any mismatch
     problems: list[str] = []
-    fix = "leave out the ingredients that differ, or blend the tensors that agree with --only"
+    fix = "leave out the ingredients that differ; mix can blend the tensors that agree, with --only"
     for label, other in zip(labels[1:], others, strict=True):
         prefix = _explaining_prefix(first, other, labels[0], label)
         if prefix:

@@ -32,12 +32,11 @@ from typing import Any
 
 from stockpot.errors import OutputError
 from stockpot.outputs.locks import LOCK_NAME, FolderLock
-from stockpot.outputs.partial import remove, sweep_stale, translated_os_errors
-from stockpot.outputs.whole import write_json_atomically
+from stockpot.outputs.partial import remove, resolved_output, sweep_stale, translated_os_errors
+from stockpot.outputs.whole import EXPERIMENT_NAME, write_json_atomically
 
 __all__ = ["ExperimentFolder"]
 
-_RECORD_NAME = "experiment.json"
 _COMPLETE_NAME = ".complete"
 _LONGEST_VALUE = 80  # characters of one side of a difference
 _NOTHING = object()
@@ -87,14 +86,14 @@ class ExperimentFolder:
             True
             False
         """
-        places = _Places(Path(folder).resolve())
+        places = _Places(resolved_output(folder))
         wanted = json.loads(json.dumps(identity, allow_nan=False))
         with _Locks() as locks:
             with translated_os_errors(places.target):
                 here = _enter(places, locks, wanted, fresh)
-                is_new = not (here / _RECORD_NAME).exists()
+                is_new = not (here / EXPERIMENT_NAME).exists()
                 if is_new:
-                    write_json_atomically(here / _RECORD_NAME, wanted)
+                    write_json_atomically(here / EXPERIMENT_NAME, wanted)
             with translated_os_errors(places.target, only_about=here):
                 yield cls(here, places.target, is_new)
             if here == places.staging:
@@ -271,7 +270,7 @@ def _shown(leaves: Mapping[str, Any], key: str) -> str:
 
 
 def _read_record(folder: Path) -> dict[str, Any] | None:
-    record = folder / _RECORD_NAME
+    record = folder / EXPERIMENT_NAME
     try:
         found = json.loads(record.read_text(encoding="utf-8"))
     except FileNotFoundError:

@@ -18,7 +18,16 @@ from typing import Literal
 
 from stockpot.errors import OutputError
 
-__all__ = ["Role", "is_rubbish", "process_is_alive", "remove", "sibling", "sweep_stale", "translated_os_errors"]
+__all__ = [
+    "Role",
+    "is_rubbish",
+    "process_is_alive",
+    "remove",
+    "resolved_output",
+    "sibling",
+    "sweep_stale",
+    "translated_os_errors",
+]
 
 #: partial: not whole yet. replaced: the old one, until the new one stands in its place.
 Role = Literal["partial", "replaced"]
@@ -50,10 +59,35 @@ def translated_os_errors(path: Path, *, only_about: Path | None = None) -> Itera
     """
     try:
         yield
-    except OSError as exc:
+    except Exception as exc:
+        if not isinstance(exc, OSError):
+            if "No space left on device" not in str(exc):  # how safetensors' and torch's own errors say it
+                raise
+            raise _output_error(OSError(errno.ENOSPC, "No space left on device"), path) from exc
         if only_about is not None and not _is_about(exc, only_about):
             raise
         raise _output_error(exc, path) from exc
+
+
+def resolved_output(path: str | Path) -> Path:
+    """The absolute path of an output folder.
+
+    Raises:
+        OutputError: an empty name, the root of a file system, or a link that leads to itself.
+
+    Example:
+        >>> resolved_output("out/soup").is_absolute()
+        True
+    """
+    if not str(path).strip():
+        raise OutputError("the output folder is an empty name", fix="check the variable that it came from")
+    try:
+        target = Path(path).resolve()
+    except (OSError, RuntimeError) as exc:  # Python 3.11 raises RuntimeError for a loop of links
+        raise OutputError(f"{path} leads nowhere: {exc}", fix="name another output folder with -o") from exc
+    if not target.name:
+        raise OutputError(f"{target} is the root of a file system", fix="name a folder in it with -o")
+    return target
 
 
 def sibling(path: Path, role: Role) -> Path:

@@ -13,11 +13,23 @@ from pathlib import Path
 from typing import Any
 
 from stockpot.errors import OutputError
-from stockpot.outputs.partial import is_rubbish, remove, sibling, sweep_stale, translated_os_errors
+from stockpot.outputs.locks import LOCK_NAME, FolderLock
+from stockpot.outputs.partial import is_rubbish, remove, resolved_output, sibling, sweep_stale, translated_os_errors
 
-__all__ = ["adopt_files", "check_target", "whole_folder", "write_json_atomically", "write_text_atomically"]
+__all__ = [
+    "EXPERIMENT_NAME",
+    "adopt_files",
+    "check_target",
+    "whole_folder",
+    "write_json_atomically",
+    "write_text_atomically",
+]
 
 _ANOTHER = "name another output folder with -o"
+#: Says that a folder is an earlier output.
+_RESULT_NAME = "soup.json"
+#: Says that a folder is an experiment's.
+EXPERIMENT_NAME = "experiment.json"
 
 
 def write_text_atomically(path: str | Path, text: str) -> None:
@@ -88,7 +100,7 @@ def whole_folder(target: str | Path, *, force: bool = False, inputs: Sequence[st
         ...     sorted(path.name for path in Path(home).iterdir())
         ['soup']
     """
-    target = Path(target).resolve()
+    target = resolved_output(target)
     partial = sibling(target, "partial")
     with translated_os_errors(target):
         _clear_up(target)
@@ -113,7 +125,7 @@ def check_target(target: str | Path, *, force: bool = False, inputs: Sequence[st
     Raises:
         OutputError: `target` is a file, is not empty and `force` is off, or holds an input.
     """
-    target = Path(target).resolve()
+    target = resolved_output(target)
     with translated_os_errors(target):
         _check(target, force, [Path(path).resolve() for path in inputs])
 
@@ -155,6 +167,18 @@ def _check_expendable(target: Path, inputs: Sequence[Path]) -> None:
         raise OutputError(f"replacing {target} would delete what is being read", problems=problems, fix=_ANOTHER)
     if any(place.is_relative_to(target) for place in (Path.cwd(), Path.home())):
         raise OutputError(f"{target} holds your home or working folder and is not replaced", fix=_ANOTHER)
+    if (target / LOCK_NAME).exists():  # a command that keeps a journal works there, or has
+        FolderLock(target).release()
+    if (target / EXPERIMENT_NAME).exists():
+        raise OutputError(
+            f"{target} holds an experiment, whose journal and models --force does not delete",
+            fix=f"{_ANOTHER}, or delete the folder yourself",
+        )
+    if not (target / _RESULT_NAME).exists():
+        raise OutputError(
+            f"{target} holds no {_RESULT_NAME}: --force replaces what stockpot has written, nothing else",
+            fix=f"{_ANOTHER}, or delete the folder yourself",
+        )
 
 
 def _put_in_place(partial: Path, target: Path, force: bool) -> None:

@@ -79,14 +79,13 @@ def _fit_head(model: torch.nn.Module, task: TextClassification, pretrained: Path
 
     linear = _final_linear(model, len(task.label_names))
     labels = task.labels("train")
-    features = _features(model, linear, task, pretrained)
-    probe = _fitted_probe(features, labels, has_bias=linear.bias is not None)
-    if len(probe.classes_) != len(task.label_names):
-        missing = [name for index, name in enumerate(task.label_names) if index not in set(probe.classes_)]
+    if missing := [name for index, name in enumerate(task.label_names) if index not in set(labels.tolist())]:
         raise ConfigError(
             f"the training split has no example of {', '.join(missing)}; a linear probe needs every label",
             fix="take more training rows, or `head: random`",
         )
+    features = _features(model, linear, task, pretrained)
+    probe = _fitted_probe(features, labels, has_bias=linear.bias is not None)
     weight, bias = probe.coef_, probe.intercept_
     if len(task.label_names) == 2:  # scikit-learn fits one logit for two classes; split it evenly
         weight, bias = np.concatenate([-weight, weight]) / 2, np.concatenate([-bias, bias]) / 2

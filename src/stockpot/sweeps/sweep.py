@@ -100,10 +100,12 @@ def run_sweep(
     results = engine.run("stockpot.sweeps.fine_tuning:make_ingredient", jobs, on_result=note)
     failed = [result for result in results if result.error is not None]
     if failed:
+        others = "" if len(failed) == len(runs) else "; the others have landed and are kept"
         raise RunError(
-            f"{len(failed)} of {len(runs)} runs failed; the others have landed and are kept",
+            f"{len(failed)} of {len(runs)} runs failed{others}",
             problems=[_problem(result, folder) for result in failed],
-            fix="mend the cause and start again: only the failed runs are repeated",
+            fix="mend the cause and start again: only the failed runs are repeated. Other settings are another "
+            "experiment: give it another folder with -o, or replace this one with --fresh",
         )
     return tuple(Ingredient(run.name, str(folder / run.name), run.settings) for run in runs)
 
