@@ -89,9 +89,9 @@ def test_one_wrong_sure_answer_is_all_wrong() -> None:
 
 def test_calibrated_models_are_calibrated() -> None:
     generator = np.random.default_rng(2)
-    good = METRICS["ece"](*calibrated(generator, 5000, 5, 1.0))
-    bad = METRICS["ece"](*calibrated(generator, 5000, 5, 3.0))
-    assert good.value < 0.03
+    good = METRICS["ece"](*calibrated(generator, 3000, 5, 1.0))
+    bad = METRICS["ece"](*calibrated(generator, 3000, 5, 3.0))
+    assert good.value < 0.04
     assert bad.value > 0.15
     assert 0.001 < bad.stderr < 0.02
 
@@ -200,10 +200,10 @@ def test_temperature_never_changes_an_answer(drawn: Any, temperature: float) -> 
 def test_neighbours_in_float64_keep_their_order() -> None:
     """Division may round two neighbours to one number; then the earlier class would win."""
     generator = np.random.default_rng(5)
-    low = generator.uniform(1, 2, size=20_000)
+    low = generator.uniform(1, 2, size=3000)
     logits = np.stack([low, np.nextafter(low, 3)], axis=1)
     merged = (logits / 1.9).argmax(axis=1) == 0
-    assert merged.sum() > 100  # the case exists
+    assert merged.sum() > 10  # the case exists
     assert (scaled(logits, 1.9).argmax(axis=1) == 1).all()
     assert scaled(logits, 1.9) == pytest.approx(logits / 1.9, rel=3e-16)
 

@@ -185,7 +185,7 @@ def test_the_order_of_the_rows_does_not_show(metric: str) -> None:
 def test_stderr_is_the_spread_of_the_score_over_fresh_samples(metric: str) -> None:
     generator = np.random.default_rng(3)
     scores = []
-    for _ in range(600 if METRICS[metric].per_example else 150):
+    for _ in range(400 if METRICS[metric].per_example else 150):
         labels = generator.integers(0, 2, 150)
         logits = generator.normal(size=(150, 2)) + 0.8 * np.eye(2)[labels]
         scores.append(METRICS[metric](logits, labels))

@@ -12,7 +12,7 @@ from stockpot.errors import DataError, EvaluationError
 from stockpot.metrics import mean_of_scores, nll, paired_difference, shift_mean
 from stockpot.types import Score
 
-often = settings(max_examples=150, deadline=None, derandomize=True)
+often = settings(max_examples=60, deadline=None, derandomize=True)
 
 
 # --- means of scores ---------------------------------------------------------------------------------------------

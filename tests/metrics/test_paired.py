@@ -13,7 +13,7 @@ from metric_references import simulated_shifts, splits, textbook_sandwich
 from stockpot.errors import DataError
 from stockpot.metrics import Difference, mcnemar_exact, paired_difference
 
-often = settings(max_examples=150, deadline=None, derandomize=True)
+often = settings(max_examples=60, deadline=None, derandomize=True)
 
 
 @often
