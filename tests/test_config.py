@@ -195,7 +195,7 @@ def test_no_such_file_a_folder_and_no_utf_8(tmp_path: Path) -> None:
         ("data.train.row", 3, "task: data.train.row: unknown key (did you mean 'rows'?); allowed: file, rows,"),
         ("data.shifts.typos.rat", 3, "data.shifts.typos.rat: unknown key (did you mean 'rate'?)"),
         ("folder", ".", "task: folder: unknown key"),
-        ("metric", "accurcy", "task: metric: got 'accurcy'; allowed: 'accuracy' or 'nll'"),
+        ("metric", "accurcy", "task: metric: got 'accurcy'; allowed: 'accuracy', 'top_5', 'f1', 'f1_macro'"),
         ("family", "vision", "task: family: got 'vision'; allowed: 'text-classification'"),
         ("data", ..., "task: data: is missing"),
         ("data", [1], "task: data: got [1]; allowed: a mapping of `key: value`"),

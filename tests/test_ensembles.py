@@ -137,7 +137,7 @@ def brute_force_greedy(logits: Any, labels: Any, metric: str) -> list[int]:
 
 
 @often
-@given(st.integers(0, 2**32), st.integers(1, 8), st.sampled_from(sorted(METRICS)))
+@given(st.integers(0, 2**32), st.integers(1, 8), st.sampled_from(["accuracy", "brier", "nll"]))
 def test_the_greedy_ensemble_equals_brute_force(seed: int, k: int, metric: str) -> None:
     kitchen = Kitchen(seed, k)
     evaluate = ensemble_evaluate(kitchen.predictions, METRICS[metric])

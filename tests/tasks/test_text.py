@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 
 from stockpot.assembly import with_digests
 from stockpot.checkpoints import ingredients
-from stockpot.errors import CheckpointError, ConfigError, EvaluationError, MissingExtraError, StockpotError
+from stockpot.errors import CheckpointError, ConfigError, DataError, EvaluationError, MissingExtraError, StockpotError
 from stockpot.recipes import ensemble, greedy, single, uniform
 from stockpot.tasks import load_callable, load_task, model_folder
 from stockpot.tasks.batches import bucket_of, fixed_batches
@@ -108,6 +109,21 @@ def test_identity_depends_on_what_logits_depend_on(task, tmp_path, models) -> No
     content = json.loads((tmp_path / "task.yaml").read_text())
     content["metric"] = "nll"  # another metric needs no other logits
     assert load_task(content, models / "run-1", folder=tmp_path).identity("test") == reference
+
+
+def test_a_metric_of_other_classes_is_refused_before_any_prediction(tmp_path, models) -> None:
+    content = json.loads(tiny_task(tmp_path).read_text()) | {"metric": "f1"}
+    with pytest.raises(DataError, match=r"F1 of class 1 is about two classes, not 3\nfix: use f1_macro"):
+        load_task(content, models / "run-0", folder=tmp_path)
+    task = load_task(content | {"metric": "f1_macro"}, models / "run-0", folder=tmp_path)
+    assert task.metric == "f1_macro"
+
+
+def test_a_metrics_missing_package_is_named_before_any_prediction(tmp_path, models, monkeypatch) -> None:
+    content = json.loads(tiny_task(tmp_path).read_text()) | {"metric": "matthews"}
+    monkeypatch.setitem(sys.modules, "sklearn.metrics", None)
+    with pytest.raises(MissingExtraError, match=r"the metric matthews needs 'scikit-learn'"):
+        load_task(content, models / "run-0", folder=tmp_path)
 
 
 def test_half_precision_ingredients(tmp_path) -> None:

@@ -106,7 +106,8 @@ def compare_paired(
     - "mcnemar_exact": shares (accuracy, top-k) on one split of distinct items; `mcnemar_exact`.
     - "paired_normal": other means over examples, and shares over several splits: `paired_difference`.
     - "paired_bootstrap": all other metrics. Items are resampled jointly for both methods and all splits, and
-      ``p = min(1, 2 min(#(d <= 0) + 1, #(d >= 0) + 1) / (n_resamples + 1))`` over the resampled differences d.
+      ``p = min(1, 2 min(#(d <= 0) + 1, #(d >= 0) + 1) / (n_resamples + 1))`` over the resampled differences d. For
+      calibration errors it is conservative: resampling raises the smaller of two such errors more than the larger one.
 
     Args:
         metric: its name, or the metric.

@@ -102,8 +102,9 @@ def split_half_optimism(
     n = values.shape[1]
     generator = np.random.default_rng(seed)
     is_seen = np.array([generator.permutation(n) < n // 2 for _ in range(n_splits)])
+    value = _optimism(values, is_seen, choose)
     stderr = None if n < 8 else _jackknife(values, is_seen, generator.permutation(n), choose)
-    return Optimism(_optimism(values, is_seen, choose), stderr, n, len(values), n_splits)
+    return Optimism(value, stderr, n, len(values), n_splits)
 
 
 def _optimism(values: Array, is_seen: Array, choose: Choose) -> float:
