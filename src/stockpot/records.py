@@ -303,6 +303,7 @@ class _StepEntry:
     ingredient: int  # index into ingredients followed by candidates
     score: _ScoreEntry
     accepted: bool
+    label: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -338,7 +339,7 @@ def _soup_file(record: SoupRecord, folder: Path) -> _SoupFile:
         ingredients=tuple(_ingredient_entry(i, f, folder) for i, f in zip(soup.ingredients, prints, strict=True)),
         coefficients=_CoefficientsEntry(soup.coefficients.rows, soup.coefficients.groups),
         candidates=tuple(_ingredient_entry(i, Fingerprint(), folder) for i in candidates),
-        steps=tuple(_StepEntry(tried.index(s.ingredient), _score_entry(s.score), s.accepted) for s in soup.steps),
+        steps=tuple(_step_entry(s, tried) for s in soup.steps),
         output=dict(record.output),
         curve=tuple(_CurveEntry(**asdict(point)) for point in soup.curve) or None,
     )
@@ -348,6 +349,10 @@ def _ingredient_entry(ingredient: Ingredient, fingerprint: Fingerprint, folder: 
     source, settings = _portable(ingredient.source, folder), dict(ingredient.settings)
     prints = (fingerprint.n_bytes, fingerprint.header_digest)
     return _IngredientEntry(ingredient.name, source, settings, ingredient.digest, ingredient.key, *prints)
+
+
+def _step_entry(step: Step, tried: Sequence[Ingredient]) -> _StepEntry:
+    return _StepEntry(tried.index(step.ingredient), _score_entry(step.score), step.accepted, step.label or None)
 
 
 def _score_entry(score: Score) -> _ScoreEntry:
@@ -360,7 +365,7 @@ def _soup_record(entry: _SoupFile, file: Path) -> SoupRecord:
     lost = [f"steps[{i}]: {s.ingredient}" for i, s in enumerate(entry.steps) if not 0 <= s.ingredient < len(tried)]
     if lost:
         raise RecordError(f"{file} names ingredients beyond the {len(tried)} it lists", problems=lost)
-    steps = tuple(Step(tried[s.ingredient], _score(s.score), s.accepted) for s in entry.steps)
+    steps = tuple(Step(tried[s.ingredient], _score(s.score), s.accepted, s.label or "") for s in entry.steps)
     ingredients = tried[: len(entry.ingredients)]
     try:
         coefficients = Coefficients(entry.coefficients.rows, entry.coefficients.groups)
