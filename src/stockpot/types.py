@@ -23,6 +23,7 @@ __all__ = [
     "Gradient",
     "Incumbent",
     "Ingredient",
+    "InnerProducts",
     "LossAndGradient",
     "PairedGain",
     "Predictions",
@@ -137,6 +138,7 @@ class Coefficients:
 
     rows: tuple[tuple[float, ...], ...]
     groups: tuple[tuple[str, ...], ...] | None = None
+    _row_by_name: Mapping[str, tuple[float, ...]] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         widths = {len(row) for row in self.rows}
@@ -146,6 +148,8 @@ class Coefficients:
             raise BlendError(f"coefficients must be finite numbers, not {self.rows}")
         if (1 if self.groups is None else len(self.groups)) != len(self.rows):
             raise BlendError(f"{len(self.rows)} rows of coefficients do not fit the groups of tensors")
+        by_name = {name: row for names, row in zip(self.groups or (), self.rows, strict=False) for name in names}
+        object.__setattr__(self, "_row_by_name", by_name)
 
     @classmethod
     def equal(cls, k: int) -> Coefficients:
@@ -171,10 +175,9 @@ class Coefficients:
         """The row that holds for one tensor."""
         if self.groups is None:
             return self.rows[0]
-        for names, row in zip(self.groups, self.rows, strict=True):
-            if tensor in names:
-                return row
-        raise BlendError(f"no row of coefficients for tensor {tensor!r}", fix="add it to one of the groups")
+        if tensor not in self._row_by_name:
+            raise BlendError(f"no row of coefficients for tensor {tensor!r}", fix="add it to one of the groups")
+        return self._row_by_name[tensor]
 
     def __iter__(self) -> Iterator[float]:
         if len(self.rows) != 1:
@@ -243,13 +246,13 @@ class Score:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One line of a recipe's acceptance log.
+    """One line of a recipe's acceptance log: a soup that was tried.
 
     Args:
-        ingredient: what was tried.
-        score: of the soup with it.
-        accepted: whether it stayed.
-        label: what was tried, where that is not adding the ingredient.
+        ingredient: what the step is about; added to the soup so far, unless the label says otherwise.
+        score: of the soup that was tried.
+        accepted: whether that soup was taken.
+        label: what was tried, where "the soup so far and this ingredient" does not say it: "without NAME", "alpha 0.3".
     """
 
     ingredient: Ingredient
@@ -374,6 +377,22 @@ class LossAndGradient:
     loss: float
     gradient: np.ndarray[Any, Any]
     logit_scale_gradient: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class InnerProducts:
+    """How k fine-tunes have moved away from their initialisation: ``gram[g, i, j] = <delta_i, delta_j>``.
+
+    ``delta_i = theta_i - theta_0`` over the tensors of group g. Lengths are the roots of the diagonal, cosines
+    ``gram[g, i, j] / sqrt(gram[g, i, i] gram[g, j, j])``; the sum over groups is that of the joined tensors.
+
+    Args:
+        groups: tensor names of each group.
+        gram: [groups, k, k] float64, symmetric.
+    """
+
+    groups: tuple[tuple[str, ...], ...]
+    gram: np.ndarray[Any, Any]
 
 
 class Evaluate(Protocol):

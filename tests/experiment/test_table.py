@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import pytest
 
+from stockpot.config import LearnedConfig
 from stockpot.experiment.table import Choices, choose, tabulate
 from stockpot.records import Cell, Comparison
 from stockpot.types import Evaluate, Ingredient, Score, Soup, as_evaluate
@@ -26,6 +27,12 @@ class Bench:
         self.evaluate: Evaluate = as_evaluate(score)
         self.evaluate_ensemble: Evaluate | None = self.evaluate
         self.compared: list[tuple[str, str]] = []
+
+    def open_gradient(self, ingredients: Sequence[Ingredient], learned: LearnedConfig) -> None:
+        del ingredients, learned
+
+    def folded(self, soup: Soup) -> Soup:
+        return soup
 
     def cells(self, soups: Sequence[Soup]) -> dict[str, Cell]:
         scores = [self.evaluate(soup) for soup in soups]

@@ -57,7 +57,7 @@ class TestMarkdown:
 
     def test_one_model_methods_alone_are_marked(self) -> None:
         (line,) = [line for line in table_of(markdown(full())) if "**" in line]
-        assert line.startswith("| greedy soup, random order (3)")
+        assert line.startswith("| learned by layer")
         assert line.count("**") == 2 * len(SPLITS)
 
     def test_the_direction_decides(self) -> None:
@@ -118,8 +118,8 @@ class TestTerminal:
         assert "random order (3)" in text
 
     def test_best_values_are_marked_without_colours(self) -> None:
-        (line,) = [line for line in shown(full(), 80).splitlines() if "66.0*" in line]
-        assert "random order (3)" in line
+        (line,) = [line for line in shown(full(), 80).splitlines() if "68.0*" in line]
+        assert "learned by layer" in line
         assert line.count("*") == len(SPLITS)
 
     def test_wide_terminals_show_every_error_narrow_ones_the_largest(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from stockpot.assembly.deltas import inner_products
 from stockpot.assembly.mixture import DELTAS_BUDGET_BYTES, Mixture
 from stockpot.assembly.opened import opened
 from stockpot.assembly.rebuilt import rebuild
@@ -16,6 +17,7 @@ __all__ = [
     "OutputOptions",
     "ResidentSoup",
     "assign_to",
+    "inner_products",
     "materialize",
     "opened",
     "rebuild",

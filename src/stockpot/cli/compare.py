@@ -18,7 +18,11 @@ def compare(
     evaluate: Evaluate = None,
     recipe: Annotated[
         list[str] | None,
-        typer.Option(help="Only this recipe; repeatable. Default: all of the paper's.", show_default=False),
+        typer.Option(
+            help="Only this recipe; repeatable. Default: all of the paper's. Besides: pruned, top_k, and with "
+            "--initialisation interpolate and model_stock.",
+            show_default=False,
+        ),
     ] = None,
     learned: Learned = None,
     initialisation: Initialisation = None,

@@ -19,7 +19,11 @@ def soup(
     task: Task = None,
     evaluate: Evaluate = None,
     recipe: Annotated[
-        str, typer.Option(help="best, uniform, greedy, greedy_given, greedy_random, learned or learned_by_layer.")
+        str,
+        typer.Option(
+            help="best, uniform, greedy, greedy_given, greedy_random, pruned, top_k, learned or learned_by_layer; with "
+            "--initialisation also interpolate or model_stock."
+        ),
     ] = "greedy",
     learned: Learned = None,
     fold: Annotated[bool, typer.Option("--fold", help="Put a learned logit scale into the classifier head.")] = False,
@@ -39,7 +43,7 @@ def soup(
     from stockpot.cli.coefficients import mixing_notes
     from stockpot.cli.console import print_line, print_notes, progress_lines
     from stockpot.experiment import cook
-    from stockpot.recipes import uniform
+    from stockpot.recipes import uniform, used_ingredients
 
     members = ingredients(*sources, key=key)
     print_notes(mixing_notes(uniform(members)))
@@ -48,5 +52,7 @@ def soup(
             members, out, recipe=recipe, task=task, evaluate=evaluate, initialisation=initialisation, seed=seed,
             learned=learned_config(learned, fold=fold), best_of=best_of, fresh=fresh, on_progress=report,
         )  # fmt: skip
-    names = ", ".join(ingredient.name for ingredient in made.ingredients)
-    print_line(f"{made.recipe} soup of {len(made.ingredients)} of {len(members)} in {out}: {names}")
+    names = [ingredient.name for ingredient in used_ingredients(made)]
+    given = {ingredient.name for ingredient in members}  # the initialisation is part of some soups, but none of these
+    n_used = sum(name in given for name in names)
+    print_line(f"{made.recipe} soup of {n_used} of {len(members)} in {out}: {', '.join(names)}")

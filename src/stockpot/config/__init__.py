@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from stockpot.config.experiment import PAPER_RECIPE_NAMES, RECIPE_NAMES, AcceptanceConfig, ExperimentConfig, SweepConfig
+from stockpot.config.experiment import (
+    FOLLOW_UP_RECIPE_NAMES,
+    PAPER_RECIPE_NAMES,
+    RECIPE_NAMES,
+    AcceptanceConfig,
+    ExperimentConfig,
+    SweepConfig,
+)
 from stockpot.config.learned import LearnedConfig
 from stockpot.config.loading import (
     canonical,
@@ -39,6 +46,7 @@ from stockpot.config.task import (
 __all__ = [
     "CORRUPTION_NAMES",
     "DRAWN_SPLITS",
+    "FOLLOW_UP_RECIPE_NAMES",
     "METRIC_NAMES",
     "PAPER_RECIPE_NAMES",
     "RECIPE_NAMES",

@@ -12,13 +12,25 @@ from stockpot.config.learned import LearnedConfig
 from stockpot.config.space import entry_as_written, parse_space
 from stockpot.config.task import TaskConfig
 
-__all__ = ["PAPER_RECIPE_NAMES", "RECIPE_NAMES", "AcceptanceConfig", "ExperimentConfig", "SweepConfig"]
+__all__ = [
+    "FOLLOW_UP_RECIPE_NAMES",
+    "PAPER_RECIPE_NAMES",
+    "RECIPE_NAMES",
+    "AcceptanceConfig",
+    "ExperimentConfig",
+    "SweepConfig",
+]
 
-RecipeName = Literal["uniform", "greedy", "greedy_random", "learned", "learned_by_layer", "ensemble", "greedy_ensemble"]
+RecipeName = Literal[
+    "uniform", "greedy", "greedy_random", "learned", "learned_by_layer", "ensemble", "greedy_ensemble",
+    "pruned", "top_k", "interpolate", "model_stock",
+]  # fmt: skip
 #: What an experiment compares by default, besides the initialisation and the individuals.
 RECIPE_NAMES: tuple[RecipeName, ...] = ("uniform", "greedy", "greedy_random", "ensemble", "greedy_ensemble")
 #: The rows of Wortsman et al. 2022, Table 3; the learned ones cost hundreds of training steps.
 PAPER_RECIPE_NAMES: tuple[RecipeName, ...] = (*RECIPE_NAMES[:3], "learned", "learned_by_layer", *RECIPE_NAMES[3:])
+#: From the work that followed; only where asked for.
+FOLLOW_UP_RECIPE_NAMES: tuple[RecipeName, ...] = ("pruned", "top_k", "interpolate", "model_stock")
 
 
 def _space_as_written(space: dict[str, Any]) -> dict[str, Any]:
@@ -46,7 +58,7 @@ class SweepConfig(Settings):
 
 
 class AcceptanceConfig(Settings):
-    """When greedy keeps a candidate.
+    """When greedy keeps a candidate, and pruned drops one.
 
     Args:
         minimum_gain: in the metric's unit, >= 0.
@@ -72,7 +84,7 @@ class ExperimentConfig(Settings):
         recipes: what to compare, without repetition.
         random_orders: orders tried by greedy_random, >= 1.
         random_orders_seed: of these orders, [0, 2**32).
-        acceptance: greedy's rule.
+        acceptance: greedy's and pruned's rule.
         learned: how learned soups are learned.
     """
 

@@ -13,15 +13,22 @@ from typing import Any
 import numpy as np
 
 from stockpot.assembly import opened, with_digests
-from stockpot.config import PAPER_RECIPE_NAMES, RECIPE_NAMES, LearnedConfig, TaskConfig, canonical
+from stockpot.config import (
+    FOLLOW_UP_RECIPE_NAMES,
+    PAPER_RECIPE_NAMES,
+    RECIPE_NAMES,
+    LearnedConfig,
+    TaskConfig,
+    canonical,
+)
 from stockpot.errors import ConfigError, OutputError
 from stockpot.experiment.bench import CallableBench, TaskBench
 from stockpot.experiment.finishing import RESULTS_FILE, finished_results, write_soup_folder, write_tables
 from stockpot.experiment.progress import OnProgress, Progress, step_line
-from stockpot.experiment.table import Choices, better_of, choose, supplies_of, tabulate
+from stockpot.experiment.table import Choices, better_of, choose, n_ingredients, supplies_of, tabulate
 from stockpot.journal import Journal, identity_of_callable
 from stockpot.outputs import ExperimentFolder, adopt_files, write_text_atomically
-from stockpot.recipes import RECIPES, single
+from stockpot.recipes import NEEDS_INITIALISATION, RECIPES, single
 from stockpot.records import Cell, Results, Row, read_soup, write_results
 from stockpot.tasks import load_callable, load_task
 from stockpot.types import CurvePoint, Evaluate, Incumbent, Ingredient, Score, Soup, Step
@@ -32,6 +39,8 @@ TaskSource = str | Path | Mapping[str, Any] | TaskConfig
 EvaluateSource = str | Callable[..., float | Score]
 #: Which version of a user's function a finished folder speaks for.
 _SCORED_BY = Path("journal", "evaluate.txt")
+#: Recipes that begin with the individuals.
+_SCORE_INDIVIDUALS = frozenset({"best", "greedy", "pruned", "top_k"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +67,11 @@ class _Session:
     initialisation: Soup | None
     identity: Mapping[str, Any]
 
+    @property
+    def start(self) -> Ingredient | None:
+        """The initialisation as a checkpoint."""
+        return None if self.initialisation is None else self.initialisation.ingredients[0]
+
 
 def compare(
     ingredients: Sequence[Ingredient],
@@ -77,9 +91,9 @@ def compare(
         ingredients: at least one.
         task: task.yaml or the like; or
         evaluate: a function soup -> float | Score, or `module:function`.
-        initialisation: checkpoint of the shared start, as a row of its own.
+        initialisation: checkpoint of the shared start, as a row of its own; interpolate and model_stock need it.
         recipes: which to cook, beside the individuals; None: all of the paper's (the learned soups need a task and
-            more than one ingredient).
+            more than one ingredient); pruned, top_k, interpolate and model_stock only when named.
         learned: how learned soups are learned.
         out: keeps journal and results; None: a temporary folder, nothing is kept.
         fresh: start over.
@@ -89,14 +103,15 @@ def compare(
         What results.json holds.
 
     Raises:
-        ConfigError: neither or both of task and evaluate; an unknown recipe.
+        ConfigError: neither or both of task and evaluate; an unknown recipe, or one that lacks the initialisation.
         StockpotError: as the rooms below; what was evaluated is kept in `out`.
 
     Source: Wortsman et al. 2022, Table 3.
     """
     if recipes is None:
         recipes = PAPER_RECIPE_NAMES if task is not None and len(ingredients) > 1 else RECIPE_NAMES
-    _check_recipes(recipes, PAPER_RECIPE_NAMES, note="; the individuals are always in the table")
+    known = (*PAPER_RECIPE_NAMES, *FOLLOW_UP_RECIPE_NAMES)
+    _check_recipes(recipes, known, initialisation, note="; the individuals are always in the table")
     report, learned = on_progress or (lambda _: None), learned or LearnedConfig()
     settings = {"command": "compare", "recipes": list(recipes), **_learning_settings(recipes, learned)}
     with _session(ingredients, task, evaluate, initialisation, settings, out, fresh) as session:
@@ -104,7 +119,8 @@ def compare(
             return results
         _announce_individuals(session, report)
         choices = Choices(tuple(recipes), learned=learned)
-        cooked = choose(session.ingredients, session.bench, choices, on_step=partial(_report, report))
+        tell = partial(_report, report)
+        cooked = choose(session.ingredients, session.bench, choices, initialisation=session.start, on_step=tell)
         results = tabulate(cooked, session.bench, initialisation=session.initialisation, experiment=session.identity)
         _sign(session)
         write_tables(results, session.folder)
@@ -133,7 +149,8 @@ def cook(
         out: becomes the model folder; its journal lies in it, and `soup.json` comes last.
         recipe: a name of `RECIPES` whose soup has weights.
         task, evaluate: as for `compare`.
-        initialisation: checkpoint of the shared start; only checked for compatibility.
+        initialisation: checkpoint of the shared start; interpolate and model_stock need it, for other recipes it is
+            only checked for compatibility.
         seed: of a random order.
         learned: how learned soups are learned; with `fold` the logit scale goes into the classifier head.
         best_of: write the best single ingredient unless the soup beats it beyond noise on the held-out split.
@@ -144,10 +161,10 @@ def cook(
         The soup with its acceptance log.
 
     Raises:
-        ConfigError: an unknown recipe, or one that makes an ensemble.
+        ConfigError: an unknown recipe, or one that makes an ensemble or lacks the initialisation.
         StockpotError: as the rooms below; what was evaluated is kept in `out`.
     """
-    _check_recipes([recipe], [name for name in RECIPES if "ensemble" not in name])
+    _check_recipes([recipe], [name for name in RECIPES if "ensemble" not in name], initialisation)
     report, learned = on_progress or (lambda _: None), learned or LearnedConfig()
     settings = {"command": "soup", "recipe": recipe, "seed": seed, **_learning_settings([recipe], learned)}
     if best_of:
@@ -155,9 +172,10 @@ def cook(
     with _session(ingredients, task, evaluate, initialisation, settings, out, fresh) as session:
         if _is_finished(session, "soup.json"):
             return read_soup(session.folder)
-        if best_of or recipe in {"best", "greedy"}:  # the others score no individuals
+        if best_of or recipe in _SCORE_INDIVIDUALS:  # the others score no individuals
             _announce_individuals(session, report)
-        supplies = supplies_of(session.ingredients, session.bench, learned, np.random.default_rng(seed))
+        generator = np.random.default_rng(seed)
+        supplies = supplies_of(session.ingredients, session.bench, learned, generator, initialisation=session.start)
         tell = partial(_report, report, recipe)
         soup = RECIPES[recipe](session.ingredients, session.bench.evaluate, supplies, on_step=tell)
         if best_of:
@@ -180,7 +198,7 @@ def _write_into(soup: Soup, session: _Session) -> tuple[str, ...]:
     """The model folder's files beside the journal, soup.json last."""
     bench = session.bench
     score = bench.evaluate(soup)
-    row = Row(soup.recipe, len(soup.ingredients), 1, {"held_out": Cell.of(score)})
+    row = Row(soup.recipe, n_ingredients(soup, session.start), 1, {"held_out": Cell.of(score)})
     results = Results(bench.metric, bench.higher_is_better, (row,))
     family = bench.task.config.family if isinstance(bench, TaskBench) else None  # type: ignore[attr-defined]
     with TemporaryDirectory(dir=session.folder, prefix=".soup-") as scratch:
@@ -309,12 +327,18 @@ def _check_sources_stay(sources: Sequence[Ingredient], out: Path) -> None:
         )
 
 
-def _check_recipes(recipes: Sequence[str], known: Sequence[str], *, note: str = "") -> None:
+def _check_recipes(recipes: Sequence[str], known: Sequence[str], initialisation: str | None, *, note: str = "") -> None:
     unknown = [name for name in recipes if name not in known]
     if unknown:
         raise ConfigError(
             f"no such recipe here: {', '.join(map(repr, unknown))}",
             fix=f"use one of {', '.join(known)}{note}",
+        )
+    stuck = [name for name in recipes if name in NEEDS_INITIALISATION]
+    if stuck and initialisation is None:
+        raise ConfigError(
+            f"{' and '.join(stuck)} cannot do without the initialisation that all ingredients were fine-tuned from",
+            fix="pass --initialisation (in Python: initialisation=...)",
         )
 
 

@@ -34,6 +34,7 @@ OnProgress = Callable[[Progress], None]
 def step_line(method: str, step: Step | CurvePoint) -> str:
     """One line of a recipe's acceptance log: the score is that of the soup with the ingredient added.
 
+    A step with a label tells that instead: what was tried is not one ingredient more, or needs its order named.
     A learned soup tells the loss on the part of the held-out split that it is stopped by.
 
     Example:
@@ -43,12 +44,15 @@ def step_line(method: str, step: Step | CurvePoint) -> str:
         >>> sure = Score(0.7441, paired=PairedGain(0.001, 0.0022, 1.0, 5))
         >>> step_line("greedy", Step(Ingredient("lr1e-4", "runs/lr1e-4"), sure, accepted=True))
         'greedy: + lr1e-4 0.7441 (+0.0010 ± 0.0022, 5 changed) kept'
+        >>> step_line("pruned", Step(Ingredient("lr1e-3", "runs/lr1e-3"), Score(0.75), True, "without lr1e-3"))
+        'pruned: without lr1e-3 0.7500 taken'
     """
     if isinstance(step, CurvePoint):
         return f"{method}: {step.label} loss {step.stopping_loss:.4f}{' best so far' if step.kept else ''}"
     score = "given up early" if step.score.is_abandoned else f"{step.score.value:.4f}"
-    verdict = "kept" if step.accepted else "left out"
-    return " ".join(filter(None, [f"{method}: + {step.ingredient.name} {score}", _gain(step.score.paired), verdict]))
+    yes, no = ("taken", "not taken") if step.label else ("kept", "left out")
+    tried = f"{method}: {step.label or f'+ {step.ingredient.name}'} {score}"
+    return " ".join(filter(None, [tried, _gain(step.score.paired), yes if step.accepted else no]))
 
 
 def _gain(paired: PairedGain | None) -> str:

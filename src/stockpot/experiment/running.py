@@ -11,7 +11,13 @@ from typing import Any
 
 from stockpot.assembly import with_digests
 from stockpot.checkpoints import digest_of
-from stockpot.config import ExperimentConfig, canonical, experiment_config, load_experiment_config
+from stockpot.config import (
+    FOLLOW_UP_RECIPE_NAMES,
+    ExperimentConfig,
+    canonical,
+    experiment_config,
+    load_experiment_config,
+)
 from stockpot.engines import Result
 from stockpot.engines.local import LocalEngine
 from stockpot.experiment.bench import TaskBench
@@ -31,7 +37,7 @@ from stockpot.types import CurvePoint, Ingredient, Soup, Step
 __all__ = ["default_output", "run", "sweep"]
 
 #: What `run` writes as model folders.
-WRITTEN_METHODS = ("best", "uniform", "greedy", "learned", "learned_by_layer")
+WRITTEN_METHODS = ("best", "uniform", "greedy", "learned", "learned_by_layer", *FOLLOW_UP_RECIPE_NAMES)
 Experiment = str | Path | Mapping[str, Any] | ExperimentConfig
 
 
@@ -154,12 +160,17 @@ def _run(session: _Session) -> Results:
         config.recipes, config.random_orders, config.random_orders_seed, config.acceptance, config.learned
     )
     with session.stopwatch.stage("select"):
-        cooked = choose(ingredients, bench, choices, on_step=partial(_report_step, session))
+        start = _initialisation(session)
+        cooked = choose(
+            ingredients,
+            bench,
+            choices,
+            initialisation=start.ingredients[0],
+            on_step=partial(_report_step, session),
+        )
     with session.stopwatch.stage("measure"):
         session.report(Progress("measure", f"measuring {len(cooked)} methods on {len(task.splits)} splits"))
-        results = tabulate(
-            cooked, bench, initialisation=_initialisation(session), experiment=canonical(config), notes=_notes(task)
-        )
+        results = tabulate(cooked, bench, initialisation=start, experiment=canonical(config), notes=_notes(task))
     return finish(
         results,
         _written(cooked, bench, fold=config.learned.fold),

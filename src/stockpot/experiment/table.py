@@ -5,11 +5,13 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from stockpot.config import AcceptanceConfig, LearnedConfig
+from stockpot.assembly import inner_products
+from stockpot.config import FOLLOW_UP_RECIPE_NAMES, AcceptanceConfig, LearnedConfig
 from stockpot.experiment.bench import Bench, experiment_cells
 from stockpot.experiment.calibrating import tried_soups
 from stockpot.recipes import (
@@ -21,15 +23,20 @@ from stockpot.recipes import (
     best,
     ensemble,
     greedy,
+    greedy_orders,
+    pruned,
     single,
     uniform,
+    used_ingredients,
 )
 from stockpot.records import METHODS, Comparison, Results, Row, SelectionOptimism
 from stockpot.reports.sentence import summary_sentence
 from stockpot.types import CurvePoint, Incumbent, Ingredient, Soup, Step
 
-__all__ = ["Choices", "choose", "tabulate"]
+__all__ = ["Choices", "better_of", "choose", "n_ingredients", "supplies_of", "tabulate"]
 
+#: Rows in the table's order.
+_ROWS = (*METHODS, *FOLLOW_UP_RECIPE_NAMES)
 OnMethodStep = Callable[[str, Step | CurvePoint], None]
 
 
@@ -41,7 +48,7 @@ class Choices:
         recipes: names beside the individuals, which are always there.
         random_orders: orders of greedy_random, >= 1.
         random_orders_seed: of these orders.
-        acceptance: greedy's rule.
+        acceptance: greedy's and pruned's rule.
         learned: how learned soups are learned.
     """
 
@@ -53,7 +60,12 @@ class Choices:
 
 
 def choose(
-    ingredients: Sequence[Ingredient], bench: Bench, choices: Choices, *, on_step: OnMethodStep | None = None
+    ingredients: Sequence[Ingredient],
+    bench: Bench,
+    choices: Choices,
+    *,
+    initialisation: Ingredient | None = None,
+    on_step: OnMethodStep | None = None,
 ) -> dict[str, tuple[Soup, ...]]:
     """Cooks every recipe on the held-out split; nothing else is looked at.
 
@@ -61,10 +73,14 @@ def choose(
         ingredients: with digests.
         bench: scores.
         choices: which recipes.
+        initialisation: with digest; for the recipes that go back towards it.
         on_step: called with the method's name and every step.
 
     Returns:
         Method -> its soup; several where the row is a mean (individuals, random orders).
+
+    Raises:
+        ConfigError: a recipe lacks what it needs: gradients, the initialisation.
     """
 
     def report(method: str) -> OnStep | None:
@@ -79,28 +95,36 @@ def choose(
     if len(ingredients) > 1:
         cooked["second_best"] = (_second_best(champion),)
     cooked["mean_individual"] = tuple(single(ingredient) for ingredient in ingredients)
-    supplies = supplies_of(ingredients, bench, choices.learned)
+    supplies = supplies_of(ingredients, bench, choices.learned, initialisation=initialisation)
+
+    def by_table(name: str) -> tuple[Soup, ...]:
+        return (RECIPES[name](ingredients, bench.evaluate, supplies, on_step=report(name)),)
+
     makers: Mapping[str, Callable[[], tuple[Soup, ...]]] = {
         "uniform": lambda: (uniform(ingredients),),
         "greedy": lambda: (greedy(ingredients, bench.evaluate, on_step=report("greedy"), **rule),),
-        "greedy_random": lambda: _random_orders(ingredients, bench, choices, rule, report("greedy_random")),
-        "learned": lambda: (RECIPES["learned"](ingredients, bench.evaluate, supplies, on_step=report("learned")),),
-        "learned_by_layer": lambda: (
-            RECIPES["learned_by_layer"](ingredients, bench.evaluate, supplies, on_step=report("learned_by_layer")),
+        "greedy_random": lambda: greedy_orders(
+            ingredients, bench.evaluate, generators=_generators(choices), on_step=report("greedy_random"), **rule
         ),
+        "pruned": lambda: (pruned(ingredients, bench.evaluate, on_step=report("pruned"), **rule),),
         "ensemble": lambda: (ensemble(ingredients),) if bench.evaluate_ensemble else (),
         "greedy_ensemble": lambda: (
             (greedy(ingredients, bench.evaluate_ensemble, combine="logits", **rule),) if bench.evaluate_ensemble else ()
         ),
     }
-    for name in sorted(choices.recipes, key=METHODS.index):
-        if soups := makers[name]():
+    for name in sorted(choices.recipes, key=_ROWS.index):
+        if soups := makers.get(name, partial(by_table, name))():
             cooked[name] = soups
     return cooked
 
 
 def supplies_of(
-    ingredients: Sequence[Ingredient], bench: Bench, learned: LearnedConfig, generator: Permutes | None = None
+    ingredients: Sequence[Ingredient],
+    bench: Bench,
+    learned: LearnedConfig,
+    generator: Permutes | None = None,
+    *,
+    initialisation: Ingredient | None = None,
 ) -> Supplies:
     """What recipes need beside ingredients and evaluate."""
     learning = LearningOptions(
@@ -113,7 +137,14 @@ def supplies_of(
         patience=learned.patience,
         learn_logit_scale=learned.learn_logit_scale,
     )
-    return Supplies(generator, bench.open_gradient(ingredients, learned), learning, learned.layers)
+    return Supplies(
+        generator,
+        bench.open_gradient(ingredients, learned),
+        learning,
+        learned.layers,
+        initialisation,
+        None if initialisation is None else lambda: inner_products(ingredients, initialisation),
+    )
 
 
 def better_of(soup: Soup, ingredients: Sequence[Ingredient], bench: Bench) -> tuple[Soup, str]:
@@ -170,7 +201,8 @@ def tabulate(
         Rows in the table's order, paired comparisons with the best individual, and the sentence that says it.
     """
     methods = {"initialisation": (initialisation,), **cooked} if initialisation is not None else dict(cooked)
-    rows = tuple(_row(method, tuple(methods[method]), bench) for method in METHODS if method in methods)
+    start = None if initialisation is None else initialisation.ingredients[0]
+    rows = tuple(_row(method, tuple(methods[method]), bench, start) for method in _ROWS if method in methods)
     results = Results(
         metric=bench.metric,
         higher_is_better=bench.higher_is_better,
@@ -189,27 +221,27 @@ def _second_best(champion: Soup) -> Soup:
     return single(max(others, key=lambda step: step.score.utility).ingredient, recipe="second_best")
 
 
-def _random_orders(
-    ingredients: Sequence[Ingredient],
-    bench: Bench,
-    choices: Choices,
-    rule: Mapping[str, Any],
-    on_step: OnStep | None,
-) -> tuple[Soup, ...]:
-    return tuple(
-        greedy(
-            ingredients,
-            bench.evaluate,
-            order="random",
-            generator=np.random.default_rng([choices.random_orders_seed, number]),
-            on_step=on_step,
-            **rule,
-        )
-        for number in range(choices.random_orders)
-    )
+def _generators(choices: Choices) -> list[Permutes]:
+    return [np.random.default_rng([choices.random_orders_seed, number]) for number in range(choices.random_orders)]
 
 
-def _row(method: str, soups: tuple[Soup, ...], bench: Bench) -> Row:
+def n_ingredients(soup: Soup, initialisation: Ingredient | None = None) -> int:
+    """Fine-tunes in a soup: the checkpoints whose coefficient is not 0 everywhere, the initialisation left out.
+
+    The initialisation on its own counts as one checkpoint.
+
+    Example:
+        >>> start, a = Ingredient("initialisation", "base"), Ingredient("a", "runs/a")
+        >>> n_ingredients(uniform([start, a]), start), n_ingredients(single(start), start)
+        (1, 1)
+    """
+    used = used_ingredients(soup)
+    if used == (initialisation,):
+        return 1
+    return sum(ingredient != initialisation for ingredient in used)
+
+
+def _row(method: str, soups: tuple[Soup, ...], bench: Bench, initialisation: Ingredient | None) -> Row:
     cells = bench.cells(soups)
     if method == "greedy_random":
         by_order = [bench.cells([soup]) for soup in soups]
@@ -219,12 +251,12 @@ def _row(method: str, soups: tuple[Soup, ...], bench: Bench) -> Row:
         }
         cells = experiment_cells(cells, sd=spread, n_orders=len(soups))
     calibration = bench.calibration(soups)
-    sizes = [len(soup.ingredients) for soup in soups]
-    names = tuple(ingredient.name for ingredient in soups[0].ingredients) if len(soups) == 1 else ()
+    sizes = [n_ingredients(soup, initialisation) for soup in soups]
+    names = tuple(ingredient.name for ingredient in used_ingredients(soups[0])) if len(soups) == 1 else ()
     return Row(
         method=method,
         n_ingredients=sum(sizes) / len(sizes) if len(set(sizes)) > 1 else sizes[0],
-        inference_cost=sizes[0] if soups[0].combine == "logits" else 1,
+        inference_cost=len(soups[0].ingredients) if soups[0].combine == "logits" else 1,
         scores=cells,
         ingredients=names,
         metrics=calibration[0] if calibration else None,
@@ -237,7 +269,7 @@ def _comparisons(cooked: Mapping[str, Sequence[Soup]], bench: Bench) -> list[Com
     champion = cooked["best"][0]
     pairs = [
         (method, cooked[method][0], "best", champion)
-        for method in METHODS
+        for method in _ROWS
         if method in cooked and method not in {"best", "second_best", "mean_individual", "greedy_random"}
     ]
     if "uniform" in cooked and "greedy" in cooked:

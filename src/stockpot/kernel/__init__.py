@@ -9,6 +9,7 @@ from stockpot.kernel.buffers import CHUNK_ELEMENTS, Chunk
 from stockpot.kernel.combine import blend
 from stockpot.kernel.compatibility import blended_specs, check_compatible, parse_dtype
 from stockpot.kernel.dots import dot_products
+from stockpot.kernel.gram import inner_products
 from stockpot.kernel.running import RunningBlend
 
 __all__ = [
@@ -19,5 +20,6 @@ __all__ = [
     "blended_specs",
     "check_compatible",
     "dot_products",
+    "inner_products",
     "parse_dtype",
 ]

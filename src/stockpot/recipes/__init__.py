@@ -11,16 +11,23 @@ from __future__ import annotations
 
 from stockpot.recipes._best import best
 from stockpot.recipes._fold import fold_logit_scale
-from stockpot.recipes._greedy import Order, Permutes, greedy
+from stockpot.recipes._greedy import Order, Permutes, greedy, greedy_orders
 from stockpot.recipes._groups import Granularity, tensor_groups
+from stockpot.recipes._interpolate import ALPHAS, End, interpolate
 from stockpot.recipes._learned import LearningOptions, OnPoint, Parametrisation, learned
-from stockpot.recipes._parts import Combine, OnStep, add_share, single
-from stockpot.recipes._table import RECIPES, OpenGradient, Recipe, Supplies
+from stockpot.recipes._model_stock import model_stock
+from stockpot.recipes._parts import Combine, OnStep, add_share, single, used_ingredients
+from stockpot.recipes._pruned import pruned
+from stockpot.recipes._table import NEEDS_INITIALISATION, RECIPES, OpenGradient, Recipe, Supplies
+from stockpot.recipes._top_k import top_k
 from stockpot.recipes._uniform import ensemble, uniform
 
 __all__ = [
+    "ALPHAS",
+    "NEEDS_INITIALISATION",
     "RECIPES",
     "Combine",
+    "End",
     "Granularity",
     "LearningOptions",
     "OnPoint",
@@ -36,8 +43,14 @@ __all__ = [
     "ensemble",
     "fold_logit_scale",
     "greedy",
+    "greedy_orders",
+    "interpolate",
     "learned",
+    "model_stock",
+    "pruned",
     "single",
     "tensor_groups",
+    "top_k",
     "uniform",
+    "used_ingredients",
 ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 
-from stockpot.recipes._parts import OnStep, listed, log, single, whole_score
+from stockpot.recipes._parts import OnStep, listed, log, only_accepted, single, whole_score
 from stockpot.types import Ingredient, Score, Soup, Step, as_evaluate
 
 __all__ = ["best"]
@@ -45,5 +45,4 @@ def best(
         leads = position == 0 or score.utility > steps[leader].score.utility
         leader = position if leads else leader
         log(steps, Step(ingredient, score, leads), on_step)
-    verdicts = tuple(replace(step, accepted=position == leader) for position, step in enumerate(steps))
-    return replace(single(steps[leader].ingredient, recipe="best"), steps=verdicts)
+    return replace(single(steps[leader].ingredient, recipe="best"), steps=only_accepted(steps, leader))

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, Literal, Protocol, TypeAlias, get_args
 
 from stockpot.errors import ConfigError
-from stockpot.recipes._parts import Combine, OnStep, add_share, listed, log, single, whole_score
-from stockpot.types import Evaluate, Incumbent, Ingredient, Score, Soup, Step, as_evaluate
+from stockpot.recipes._parts import (
+    Combine,
+    OnStep,
+    add_share,
+    listed,
+    log,
+    ranked,
+    rule_problems,
+    single,
+    whole_score,
+)
+from stockpot.types import CurvePoint, Evaluate, Incumbent, Ingredient, Score, Soup, Step, as_evaluate
 
-__all__ = ["Order", "Permutes", "greedy"]
+__all__ = ["Order", "Permutes", "greedy", "greedy_orders"]
 
 Order: TypeAlias = Literal["score", "given", "random"]
 
@@ -81,7 +90,7 @@ def greedy(
     alone = partial(single, recipe=_recipe_name(order, combine), combine=combine)
     if order == "score":
         scores = [whole_score(evaluate, alone(ingredient)) for ingredient in given]
-        ranking = _by_utility(scores)
+        ranking: Sequence[int] = ranked(scores)
         score = scores[ranking[0]]
     else:
         ranking = range(len(given)) if order == "given" else _at_random(generator, len(given))
@@ -95,6 +104,61 @@ def greedy(
     return replace(incumbent.soup, steps=tuple(steps))
 
 
+def greedy_orders(
+    ingredients: Iterable[Ingredient],
+    evaluate: Callable[..., float | Score],
+    *,
+    generators: Iterable[Permutes],
+    minimum_gain: float = 0.0,
+    strict: bool = False,
+    significance: float | None = None,
+    on_step: OnStep | None = None,
+) -> tuple[Soup, ...]:
+    """Greedy in several random orders: how much the order matters (Wortsman et al. 2022, "Model soups", table 3).
+
+    k evaluations for each order of k ingredients.
+
+    Args:
+        ingredients: at least one.
+        evaluate: held-out score of a soup, a float or a Score.
+        generators: one for each order, at least one; each is used once, so that an order depends on its own alone.
+        minimum_gain, strict, significance: as for `greedy`.
+        on_step: told of each step at once, labelled with its order.
+
+    Returns:
+        One soup for each order, named "greedy_random"; their steps carry the same labels.
+
+    Raises:
+        ConfigError: no generators; otherwise as `greedy`.
+
+    Example:
+        >>> import numpy as np
+        >>> runs = [Ingredient(name, f"runs/{name}") for name in "ab"]
+        >>> soups = greedy_orders(runs, lambda soup: 0.5, generators=map(np.random.default_rng, (0, 3)))
+        >>> [step.label for soup in soups for step in soup.steps]
+        ['order 1 of 2: + a', 'order 1 of 2: + b', 'order 2 of 2: + b', 'order 2 of 2: + a']
+    """
+    given, drawn = listed(ingredients), tuple(generators)
+    if not drawn:
+        raise ConfigError("greedy_orders was given no generators", fix="give one for each order, at least one")
+    rule: dict[str, Any] = {"minimum_gain": minimum_gain, "strict": strict, "significance": significance}
+    soups = []
+    for number, generator in enumerate(drawn, start=1):
+        label = partial(_labelled, f"order {number} of {len(drawn)}")
+        tell = None if on_step is None else partial(_tell, on_step, label)
+        soup = greedy(given, evaluate, order="random", generator=generator, on_step=tell, **rule)
+        soups.append(replace(soup, steps=tuple(map(label, soup.steps))))
+    return tuple(soups)
+
+
+def _labelled(prefix: str, step: Step) -> Step:
+    return replace(step, label=f"{prefix}: + {step.ingredient.name}")
+
+
+def _tell(on_step: OnStep, label: Callable[[Step], Step], step: Step | CurvePoint) -> None:
+    on_step(label(step) if isinstance(step, Step) else step)
+
+
 def _try(candidate: Ingredient, incumbent: Incumbent, evaluate: Evaluate, report: OnStep) -> Incumbent:
     """The incumbent after the candidate had its chance."""
     soup = add_share(incumbent.soup, candidate)
@@ -102,11 +166,6 @@ def _try(candidate: Ingredient, incumbent: Incumbent, evaluate: Evaluate, report
     accepted = incumbent.yields_to(score)
     report(Step(candidate, score, accepted))
     return replace(incumbent, soup=soup, score=score) if accepted else incumbent
-
-
-def _by_utility(scores: Sequence[Score]) -> Sequence[int]:
-    """Positions, best first; the sort is stable when reversed, so ties keep the caller's order."""
-    return sorted(range(len(scores)), key=lambda position: scores[position].utility, reverse=True)
 
 
 def _at_random(generator: Permutes | None, k: int) -> Sequence[int]:
@@ -134,10 +193,6 @@ def _check_options(order: str, combine: str, minimum_gain: float, significance: 
         for name, value, allowed in (("order", order, Order), ("combine", combine, Combine))
         if value not in get_args(allowed)
     ]
-    # A negative gain would let the score drift below that of the best ingredient, one step at a time.
-    if not (math.isfinite(minimum_gain) and minimum_gain >= 0):
-        problems.append(f"minimum_gain is {minimum_gain!r}, not a finite number of at least 0")
-    if significance is not None and not 0 < significance < 1:
-        problems.append(f"significance is {significance!r}, not a number between 0 and 1")
+    problems += rule_problems(minimum_gain, significance)
     if problems:
         raise ConfigError("greedy was given options it does not know", problems=problems, fix="correct them")

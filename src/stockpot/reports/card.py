@@ -11,7 +11,7 @@ from stockpot.records import Row, SoupRecord
 from stockpot.reports.numbers import scale_for
 from stockpot.reports.table import column_title
 from stockpot.reports.text import escape, pipe_table
-from stockpot.types import Score, Soup, Step
+from stockpot.types import Ingredient, Score, Soup, Step
 
 __all__ = ["model_card"]
 
@@ -28,7 +28,18 @@ _RECIPES: Mapping[str, str] = {
     "greedy_random": f"Ingredients were tried in a random order; {_KEPT}",
     "learned": "The coefficients were learned by gradient descent on the held-out split, one for each ingredient.",
     "learned_by_layer": "The coefficients were learned by gradient descent on the held-out split, a row for each part.",
+    "ensemble": "The mean of the logits of all ingredients.",
+    "greedy_ensemble": f"Logits were averaged; ingredients were tried in decreasing order of held-out score; {_KEPT}",
+    "pruned": "From the mean of all ingredients, each was left out, in increasing order of its held-out score, if the "
+    "held-out score of the mean of the others did not fall with that.",
+    "top_k": "The plain mean of the ingredients with the best held-out scores; the held-out score chose how many.",
+    "interpolate": "The initialisation and a fine-tuned end were mixed in several proportions, of which the held-out "
+    "score chose one (WiSE-FT: Wortsman et al., *Robust fine-tuning of zero-shot models*, CVPR 2022).",
+    "model_stock": "Each tensor lies between the initialisation and the mean of the ingredients, the nearer to the "
+    "mean the smaller the angles between their changes; nothing was evaluated (Jang et al., *Model Stock*, ECCV 2024).",
 }
+#: Recipes whose first ingredient is the initialisation.
+_FROM_INITIALISATION = frozenset({"interpolate", "model_stock"})
 #: More columns than this do not fit a page; the rest goes into one.
 _MOST_SETTINGS = 6
 _SHARD_LOOP = """from pathlib import Path
@@ -111,9 +122,11 @@ def _claim(soup: Soup) -> str:
         return (
             f"An ensemble: the mean of the logits of {k} fine-tuned models. It costs {k} times what one of them costs."
         )
+    parts = f"{k} fine-tuned ones"
+    if soup.recipe in _FROM_INITIALISATION:
+        parts = f"the initialisation and {k - 1} fine-tuned one{'s' if k > 2 else ''}"
     return (
-        f"A model soup: one model whose weights are the linear combination of {k} fine-tuned ones. "
-        "It costs what one of them costs."
+        f"A model soup: one model whose weights are the linear combination of {parts}. It costs what one of them costs."
     )
 
 
@@ -131,16 +144,26 @@ def _ingredients(soup: Soup) -> str:
         ]
         for index, ingredient in enumerate(soup.ingredients)
     ]
-    table = pipe_table(header, rows)
-    return f"{table}\n\nShared by all: {_assignments(soup.ingredients[0].settings, shared)}." if shared else table
+    parts = [pipe_table(header, rows)]
+    if (n_rows := len(soup.coefficients.rows)) > 1:
+        parts.append(
+            f"Coefficients differ between {n_rows} groups of tensors: mean and range are shown, `soup.json` has all."
+        )
+    if shared:
+        parts.append(f"Shared by all: {_assignments(soup.ingredients[-1].settings, shared)}.")
+    return "\n\n".join(parts)
 
 
 def _settings(soup: Soup) -> tuple[list[str], list[str]]:
     """Names of the settings in which the ingredients differ, and of those that all share."""
-    every = [ingredient.settings for ingredient in soup.ingredients]
+    every = [ingredient.settings for ingredient in _fine_tunes(soup)]
     names = list(dict.fromkeys(name for settings in every for name in settings))
     shared = [n for n in names if len(every) > 1 and all(n in s and s[n] == every[0].get(n) for s in every)]
     return [name for name in names if name not in shared], shared
+
+
+def _fine_tunes(soup: Soup) -> Sequence[Ingredient]:
+    return soup.ingredients[1:] if soup.recipe in _FROM_INITIALISATION else soup.ingredients
 
 
 def _assignments(settings: Mapping[str, Any], names: Sequence[str]) -> str:
@@ -203,10 +226,11 @@ def _making(record: SoupRecord) -> str:
 def _log(steps: Sequence[Step]) -> str:
     metric = steps[0].score.metric
     rows = [
-        [str(index), escape(step.ingredient.name), _tried(step.score), "yes" if step.accepted else "no"]
+        [str(index), escape(step.label or step.ingredient.name), _tried(step.score), "yes" if step.accepted else "no"]
         for index, step in enumerate(steps, 1)
     ]
-    return pipe_table(["step", "ingredient", f"held-out {escape(metric)}", "kept"], rows, left=2)
+    titles = ("tried", "taken") if any(step.label for step in steps) else ("ingredient", "kept")
+    return pipe_table(["step", titles[0], f"held-out {escape(metric)}", titles[1]], rows, left=2)
 
 
 def _tried(score: Score) -> str:

@@ -35,8 +35,13 @@ _LABELS: Mapping[str, str] = {
     "greedy": "greedy soup",
     "greedy_random": "greedy soup, random order",
     "ensemble": "logit ensemble",
+    "pruned": "pruned soup",
+    "top_k": "mean of the best k",
+    "interpolate": "WiSE-FT interpolation",
 }
-_SHORT_LABELS: Mapping[str, str] = {**_LABELS, "greedy_random": "random order"}
+_SHORT_LABELS: Mapping[str, str] = {
+    **_LABELS, "greedy_random": "random order", "top_k": "top k", "interpolate": "interpolated"
+}  # fmt: skip
 _TITLES: Mapping[str, str] = {"held_out": "held-out", "test": "test", "shift_mean": "mean of shifts"}
 _OPTIMISTIC = "Held-out is optimistic for every method that was chosen on it; compare on the other columns."
 
