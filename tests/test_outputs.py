@@ -121,7 +121,7 @@ def test_a_failure_leaves_everything_as_it_was(tmp_path: Path, error: type[BaseE
     target = tmp_path / "soup"
     target.mkdir()
     if force:
-        (target / "old").write_text("old")
+        (target / "soup.json").write_text("old")
     before = names(target)
     with pytest.raises(error), whole_folder(target, force=force) as folder:
         write_then_raise(folder / "new", error())
@@ -131,8 +131,8 @@ def test_a_failure_leaves_everything_as_it_was(tmp_path: Path, error: type[BaseE
 
 def test_force_replaces_the_whole_folder(tmp_path: Path) -> None:
     (tmp_path / "soup").mkdir()
-    (tmp_path / "soup" / "old").write_text("old")
-    with pytest.raises(OutputError, match=r"not empty.*old(.|\n)*--force"), whole_folder(tmp_path / "soup"):
+    (tmp_path / "soup" / "soup.json").write_text("old")
+    with pytest.raises(OutputError, match=r"not empty.*soup\.json(.|\n)*--force"), whole_folder(tmp_path / "soup"):
         raise AssertionError
     with whole_folder(tmp_path / "soup", force=True) as folder:
         (folder / "new").write_text("new")
@@ -142,10 +142,10 @@ def test_force_replaces_the_whole_folder(tmp_path: Path) -> None:
 
 def test_force_puts_the_old_back_when_the_last_rename_fails(tmp_path: Path) -> None:
     (tmp_path / "soup").mkdir()
-    (tmp_path / "soup" / "old").write_text("old")
+    (tmp_path / "soup" / "soup.json").write_text("old")
     with pytest.raises(OutputError, match="cannot write"), whole_folder(tmp_path / "soup", force=True) as folder:
         folder.rmdir()
-    assert names(tmp_path / "soup") == ["old"]
+    assert names(tmp_path / "soup") == ["soup.json"]
     assert names(tmp_path) == ["soup"]
 
 
@@ -156,6 +156,59 @@ def test_force_refuses_to_delete_what_is_read(tmp_path: Path) -> None:
         whole_folder(tmp_path / "out", force=True, inputs=[tmp_path / "out" / "run"]),
     ):
         raise AssertionError
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [(["notes.txt"], "holds no soup.json"), (["soup.json", "experiment.json"], "holds an experiment")],
+)
+def test_force_spares_what_is_no_earlier_output(tmp_path: Path, content: list[str], reason: str) -> None:
+    target = tmp_path / "out"
+    target.mkdir()
+    for name in content:
+        (target / name).write_text("mine")
+    with pytest.raises(OutputError, match=reason), whole_folder(target, force=True):
+        raise AssertionError
+    with pytest.raises(OutputError, match="not empty") as caught, whole_folder(target):
+        raise AssertionError
+    assert "--force" not in str(caught.value), "no advice that would be refused"
+    assert names(target) == sorted(content)
+
+
+def test_force_spares_a_folder_that_another_process_works_in(tmp_path: Path) -> None:
+    target = tmp_path / "out"
+    target.mkdir()
+    (target / "soup.json").write_text("{}")
+    lock = FolderLock(target)
+    with pytest.raises(OutputError, match="in use by process"), whole_folder(target, force=True):
+        raise AssertionError
+    lock.release()
+    with whole_folder(target, force=True) as folder:
+        (folder / "soup.json").write_text("new")
+    assert (target / "soup.json").read_text() == "new"
+
+
+def test_outputs_that_are_no_folders_are_named(tmp_path: Path) -> None:
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    for path, reason in (
+        (tmp_path / "loop", "leads nowhere"),
+        (Path("/"), "root of a file system"),
+        ("", "empty name"),
+    ):
+        with pytest.raises(OutputError, match=reason), whole_folder(path):
+            raise AssertionError
+        with pytest.raises(OutputError, match=reason), ExperimentFolder.claim(path, {}):
+            raise AssertionError
+
+
+def test_a_librarys_own_error_about_a_full_disk_is_understood(tmp_path: Path) -> None:
+    class SafetensorError(Exception):
+        pass
+
+    with pytest.raises(OutputError, match="the disk is full"), whole_folder(tmp_path / "soup"):
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+    with pytest.raises(SafetensorError), whole_folder(tmp_path / "soup"):
+        raise SafetensorError("something else")
 
 
 def test_force_refuses_the_working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -173,6 +226,7 @@ def test_force_refuses_the_working_folder(tmp_path: Path, monkeypatch: pytest.Mo
 def test_what_would_be_refused_is_known_beforehand(tmp_path: Path, name: str, force: bool, inputs: list[str]) -> None:
     (tmp_path / "taken").mkdir()
     (tmp_path / "taken" / "input").touch()
+    (tmp_path / "taken" / "soup.json").touch()
     (tmp_path / "file").touch()
     paths = [tmp_path / path for path in inputs]
     with pytest.raises(OutputError) as before:

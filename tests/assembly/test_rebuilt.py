@@ -362,11 +362,14 @@ class TestOutput:
         write(uniform(runs()), "soup")
         Path("taken").mkdir()
         Path("taken/mine.txt").write_text("mine")
-        with pytest.raises(OutputError, match="--force"):
+        with pytest.raises(OutputError, match="not empty"):
             rebuild("soup", "taken")
         assert contents(Path("taken")) == {"mine.txt": b"mine"}
-        rebuild("soup", "taken", force=True)
-        assert contents(Path("taken")) == contents(Path("soup"))
+        with pytest.raises(OutputError, match="holds no soup"):
+            rebuild("soup", "taken", force=True)
+        write(uniform(runs()[:1]), "earlier")
+        rebuild("soup", "earlier", force=True)
+        assert contents(Path("earlier")) == contents(Path("soup"))
 
     def test_a_taken_folder_is_refused_before_anything_is_read(self, home: Path, monkeypatch) -> None:
         write(uniform(runs()), "soup")

@@ -260,7 +260,7 @@ def test_output_exists_and_output_is_an_input(refused, checkpoints, tmp_path) ->
     folder = tmp_path / "taken"
     folder.mkdir()
     save_file(load_file(checkpoints[0]), folder / "model.safetensors")
-    assert "--force" in refused("mix", *checkpoints, "-o", folder)
+    assert "not empty" in refused("mix", *checkpoints, "-o", folder)
     message = refused("mix", folder, checkpoints[1], "-o", folder, "--force")
     assert "taken" in message
     assert "taken" in refused("mix", folder, checkpoints[1], "-o", folder / "model.safetensors")

@@ -152,8 +152,10 @@ def _check(target: Path, force: bool, inputs: Sequence[Path]) -> None:
     content = sorted(path.name for path in target.iterdir())
     if content and not force:
         shown = ", ".join(content[:3]) + (", ..." if len(content) > 3 else "")
+        replaceable = _not_ours(target) is None
         raise OutputError(
-            f"the output folder {target} is not empty (it holds {shown})", fix=f"--force replaces it, or {_ANOTHER}"
+            f"the output folder {target} is not empty (it holds {shown})",
+            fix=f"--force replaces it, or {_ANOTHER}" if replaceable else _ANOTHER,
         )
     if content:
         _check_expendable(target, inputs)
@@ -167,18 +169,23 @@ def _check_expendable(target: Path, inputs: Sequence[Path]) -> None:
         raise OutputError(f"replacing {target} would delete what is being read", problems=problems, fix=_ANOTHER)
     if any(place.is_relative_to(target) for place in (Path.cwd(), Path.home())):
         raise OutputError(f"{target} holds your home or working folder and is not replaced", fix=_ANOTHER)
-    if (target / LOCK_NAME).exists():  # a command that keeps a journal works there, or has
+    if (reason := _not_ours(target)) is not None:
+        raise OutputError(reason, fix=f"{_ANOTHER}, or delete the folder yourself")
+
+
+def _not_ours(target: Path) -> str | None:
+    """Why a folder is no earlier output of a command that replaces its outputs; None if it is one.
+
+    Raises:
+        OutputError: another process works there.
+    """
+    if (target / LOCK_NAME).exists():
         FolderLock(target).release()
     if (target / EXPERIMENT_NAME).exists():
-        raise OutputError(
-            f"{target} holds an experiment, whose journal and models --force does not delete",
-            fix=f"{_ANOTHER}, or delete the folder yourself",
-        )
+        return f"{target} holds an experiment, whose journal and models --force does not delete"
     if not (target / _RESULT_NAME).exists():
-        raise OutputError(
-            f"{target} holds no {_RESULT_NAME}: --force replaces what stockpot has written, nothing else",
-            fix=f"{_ANOTHER}, or delete the folder yourself",
-        )
+        return f"{target} holds no {_RESULT_NAME}: --force replaces what stockpot has written, nothing else"
+    return None
 
 
 def _put_in_place(partial: Path, target: Path, force: bool) -> None:
