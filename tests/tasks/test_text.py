@@ -16,7 +16,7 @@ from stockpot.checkpoints import ingredients
 from stockpot.errors import CheckpointError, ConfigError, DataError, EvaluationError, MissingExtraError, StockpotError
 from stockpot.recipes import ensemble, greedy, single, uniform
 from stockpot.tasks import load_callable, load_task, model_folder
-from stockpot.tasks.batches import bucket_of, fixed_batches
+from stockpot.tasks.batches import Encodings, bucket_of, fixed_batches, loose_batches
 from stockpot.tasks.text import TextClassification
 from tiny_models import tiny_classifier, tiny_fine_tunes, tiny_task
 
@@ -42,13 +42,8 @@ def task(tmp_path, models) -> TextClassification:
 @given(st.lists(st.integers(1, 40), min_size=1, max_size=60), st.integers(1, 9), st.sampled_from(["left", "right"]))
 def test_batches_have_one_shape_and_hold_every_row_once(lengths, batch_size, side) -> None:
     ids = [[row + 1] * n for row, n in enumerate(lengths)]
-    batches = fixed_batches(
-        {"input_ids": ids, "attention_mask": [[1] * n for n in lengths]},
-        batch_size=batch_size,
-        max_length=40,
-        padding_values={"input_ids": 0, "attention_mask": 0},
-        padding_side=side,
-    )
+    inputs = {"input_ids": ids, "attention_mask": [[1] * n for n in lengths]}
+    batches = fixed_batches(Encodings(inputs, {"input_ids": 0, "attention_mask": 0}, side, 40), batch_size=batch_size)
     assert sorted(row for batch in batches for row in batch.rows) == list(range(len(lengths)))
     for batch in batches:
         buckets = {bucket_of(lengths[row], 40) for row in batch.rows}
@@ -188,3 +183,15 @@ def test_model_folder(tmp_path, models, monkeypatch) -> None:
 def test_wrong_callables(reference) -> None:
     with pytest.raises(ConfigError):
         load_callable(reference)
+
+
+def test_loose_batches_hold_the_rows_asked_for_once_and_no_dummies() -> None:
+    lengths = [3, 9, 4, 12, 1, 7]
+    ids = [[row + 1] * n for row, n in enumerate(lengths)]
+    batches = loose_batches(Encodings({"input_ids": ids}, {"input_ids": 0}, "right", 40), [5, 1, 3, 0], batch_size=3)
+    assert [batch.rows.tolist() for batch in batches] == [[0, 5, 1], [3]], "the shortest first"
+    for batch in batches:
+        longest = max(lengths[row] for row in batch.rows)
+        assert batch.inputs["input_ids"].shape == (len(batch.rows), bucket_of(longest, 40))
+        for position, row in enumerate(batch.rows):
+            assert batch.inputs["input_ids"][position].tolist()[: lengths[row]] == ids[row]
