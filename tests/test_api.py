@@ -13,7 +13,8 @@ import stockpot
 PUBLIC = [
     "BlendError", "CheckpointError", "Coefficients", "ConfigError", "DataError", "EvaluationError",
     "IncompatibleError", "Ingredient", "MissingExtraError", "OutputError", "RecordError", "RunError", "Score", "Soup",
-    "Step", "StockpotError", "__version__", "best", "blend", "greedy", "ingredients", "load_task", "materialize",
+    "Step", "StockpotError", "__version__", "best", "blend", "greedy", "ingredients", "learned", "load_task",
+    "materialize",
     "open_checkpoint", "read_soup", "run", "uniform", "write",
 ]  # fmt: skip
 HEAVY = {"torch", "transformers", "datasets", "sklearn", "accelerate", "pyarrow"}

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     )
     from stockpot.experiment import run
     from stockpot.kernel import blend
-    from stockpot.recipes import best, greedy, uniform
+    from stockpot.recipes import best, greedy, learned, uniform
     from stockpot.records import read_soup
     from stockpot.tasks import load_task
     from stockpot.types import Coefficients, Ingredient, Score, Soup, Step
@@ -64,6 +64,7 @@ __all__ = [
     "blend",
     "greedy",
     "ingredients",
+    "learned",
     "load_task",
     "materialize",
     "open_checkpoint",
@@ -77,7 +78,7 @@ _ROOM_BY_NAME = {
     **dict.fromkeys(["materialize", "write"], "assembly"),
     **dict.fromkeys(["ingredients", "open_checkpoint"], "checkpoints"),
     **dict.fromkeys([name for name in __all__ if name.endswith("Error")], "errors"),
-    **dict.fromkeys(["best", "greedy", "uniform"], "recipes"),
+    **dict.fromkeys(["best", "greedy", "learned", "uniform"], "recipes"),
     **dict.fromkeys(["Coefficients", "Ingredient", "Score", "Soup", "Step"], "types"),
     "blend": "kernel",
     "load_task": "tasks",

@@ -265,15 +265,15 @@ def _row(method: str, soups: tuple[Soup, ...], bench: Bench, initialisation: Ing
 
 
 def _comparisons(cooked: Mapping[str, Sequence[Soup]], bench: Bench) -> list[Comparison]:
-    """Every single soup and ensemble against the best individual, and uniform against greedy."""
-    champion = cooked["best"][0]
+    """Any two methods that are one soup or ensemble, first against the best individual, then against greedy."""
+    means = {"mean_individual", "greedy_random"}
+    soups = {method: cooked[method][0] for method in _ROWS if method in cooked and method not in means}
+    ranked = sorted(soups, key=lambda method: ("best", "greedy").index(method) if method in {"best", "greedy"} else 2)
     pairs = [
-        (method, cooked[method][0], "best", champion)
-        for method in _ROWS
-        if method in cooked and method not in {"best", "second_best", "mean_individual", "greedy_random"}
+        (method, soups[method], against, soups[against])
+        for position, against in enumerate(ranked)
+        for method in ranked[position + 1 :]
     ]
-    if "uniform" in cooked and "greedy" in cooked:
-        pairs.append(("uniform", cooked["uniform"][0], "greedy", cooked["greedy"][0]))
     return [comparison for pair in pairs for comparison in bench.comparisons(*pair)]
 
 

@@ -19,6 +19,10 @@ _TESTS: Mapping[str, str] = {
 }
 
 
+#: The pairs that are shown; results.json holds all of them.
+_SHOWN_AGAINST = frozenset({"best", "greedy"})
+
+
 def p_text(p: float | None) -> str:
     """A p value with two significant digits, "<0.001" below that; "-" where there is none.
 
@@ -43,7 +47,8 @@ def comparison_markdown(results: Results, *, titles: Mapping[str, str]) -> str:
         return ""
     scale = scale_of(results)
     by_pair: dict[tuple[str, str], dict[str, Comparison]] = {}
-    for comparison in results.comparisons:
+    shown = [c for c in results.comparisons if c.against in _SHOWN_AGAINST and c.method != "second_best"]
+    for comparison in shown or results.comparisons:
         by_pair.setdefault((comparison.method, comparison.against), {})[comparison.split] = comparison
     header = ["difference", *(cell for s in splits for cell in (escape(titles.get(s, s)), "p", "changed"))]
     rows = [
