@@ -443,14 +443,13 @@ class TestTamperedRecords:
             (lambda c: c["output"].update(only=["head*"]), RecordError, "its bytes are others"),
             (lambda c: c["output"].update(max_shard_size=70), RecordError, "recorded, but not written now"),
             (lambda c: c["output"].update(max_shard_size="much"), StockpotError, "much"),
-            (lambda c: c["output"].update(fold=["head.weight"]), RecordError, "newer stockpot"),
             (lambda c: c["output"].update(header_digest="0" * 64), RecordError, "shapes or ties"),
         ],
         ids=[
             "schema", "type", "text for a number", "narrow rows", "rows and groups", "unknown tensor",
             "tensor left out", "ingredient left out", "other order", "other source", "no such user", "no source",
             "files outside", "side files outside", "unknown side file", "no files", "no output", "unknown dtype",
-            "other dtype", "other tensors", "other shards", "no size", "fold", "header",
+            "other dtype", "other tensors", "other shards", "no size", "header",
         ],
     )  # fmt: skip
     def test_are_refused(self, record: Path, change, kind: type[StockpotError], says: str) -> None:

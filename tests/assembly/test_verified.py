@@ -202,23 +202,15 @@ class TestDamage:
                 lambda c: c["coefficients"].update(rows=[[1, 0], [0, 1]], groups=[["body"], ["tail", "head"]]),
                 "tensors: coefficients.groups[1] of soup.json names 'tail', which is not there",
             ),
-            (lambda c: c["output"].update(fold=["neck"]), "tensors: output.fold of soup.json names 'neck'"),
             (lambda c: c["output"]["files"].update({"more.safetensors": {"bytes": 3}}), "more.safetensors: is missing"),
         ],
-        ids=["groups", "fold", "files"],
+        ids=["groups", "files"],
     )
     def test_a_record_of_tensors_or_files_that_are_not_there(self, home: Path, change, says: str) -> None:
         made()
         edit(change)
         (problem,) = problems()
         assert problem.startswith(says)
-
-    def test_a_folded_logit_scale_cannot_be_blended_yet(self, home: Path) -> None:
-        made()
-        edit(lambda content: content["output"].update(fold=["head"]))
-        assert verify("soup")
-        with pytest.raises(RecordError, match="the logit scale is folded into head"):
-            verify("soup", tensors=True)
 
     @pytest.mark.parametrize("name", ["../runs/a/model.safetensors", "/etc/hostname"])
     def test_no_file_outside_is_looked_at(self, home: Path, name: str) -> None:

@@ -167,7 +167,6 @@ def test_all_that_a_rebuild_needs_is_recorded(models, tmp_path) -> None:
     assert list(output.side_files) == ["config.json", "tokenizer.json", "tokenizer_config.json"]
     assert output.side_files["config.json"].digest == digest_of([models / "run-0" / "config.json"])
     assert output.header_digest == header_digest(tmp_path / "soup")
-    assert output.fold is None
 
 
 def test_digests_are_of_the_content_remembered_or_not(pair, tmp_path) -> None:

@@ -18,7 +18,6 @@ OUTPUT = Output(
     only=("*.weight",),
     max_shard_size=10**9,
     donor="a",
-    fold=("head.weight", "head.bias"),
     files={"model.safetensors": WrittenFile(352, "ab")},
     side_files={"1_Pooling/config.json": WrittenFile(17, None)},
     integer_differences={"steps": ("b",)},
@@ -39,7 +38,7 @@ def damaged(tmp_path: Path, **changes: object) -> tuple[str, ...]:
     return caught.value.problems
 
 
-@pytest.mark.parametrize("output", [OUTPUT, replace(OUTPUT, dtype=None, fold=None, header_digest=None, only=())])
+@pytest.mark.parametrize("output", [OUTPUT, replace(OUTPUT, dtype=None, header_digest=None, only=())])
 def test_it_reads_back_equal(output: Output, tmp_path: Path) -> None:
     write_soup(SOUP, tmp_path, output=output)
     record = read_soup_record(tmp_path)
@@ -69,8 +68,8 @@ def test_a_name_that_leaves_the_folder(key: str, name: str, tmp_path: Path) -> N
     ("key", "value"),
     [
         ("dtype", 32), ("only", "*.weight"), ("only", [1]), ("max_shard_size", 1.5), ("max_shard_size", True),
-        ("donor", None), ("fold", "head.weight"), ("files", {"a": "digest"}), ("side_files", ["config.json"]),
-        ("integer_differences", {"steps": "b"}), ("header_digest", 1), ("dtype", ...), ("fold", ...),
+        ("donor", None), ("files", {"a": "digest"}), ("side_files", ["config.json"]),
+        ("integer_differences", {"steps": "b"}), ("header_digest", 1), ("dtype", ...),
         ("side_files", ...),
     ],
     ids=lambda value: "missing" if value is ... else json.dumps(value),

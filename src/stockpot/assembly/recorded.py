@@ -11,7 +11,7 @@ from pathlib import Path
 from stockpot.assembly.tensors import require_weights
 from stockpot.assembly.written import OutputOptions, ingredient_digest, written_file
 from stockpot.checkpoints import header_digest, open_checkpoint, parse_size, size_of
-from stockpot.errors import CheckpointError, RecordError
+from stockpot.errors import CheckpointError
 from stockpot.kernel import parse_dtype
 from stockpot.records import (
     Fingerprint,
@@ -63,14 +63,8 @@ class Recorded:
         """How to write or blend it again.
 
         Raises:
-            RecordError: it was written in a way this version cannot repeat.
             BlendError, ConfigError: an unknown dtype, a shard size that is none.
         """
-        if self.output.fold is not None:
-            raise RecordError(
-                f"{self.file}: the logit scale is folded into {', '.join(self.output.fold)}, which cannot be repeated",
-                fix="install a newer stockpot",
-            )
         dtype = None if self.output.dtype is None else parse_dtype(self.output.dtype)
         return OutputOptions(dtype, self.output.only, parse_size(self.output.max_shard_size), force)
 

@@ -95,7 +95,6 @@ def _layout_problems(checkpoint: OpenedCheckpoint, recorded: Recorded) -> Iterat
 def _lists_of_tensors(recorded: Recorded) -> Iterator[tuple[str, Sequence[str]]]:
     for number, group in enumerate(recorded.soup.coefficients.groups or ()):
         yield f"coefficients.groups[{number}]", group
-    yield "output.fold", recorded.output.fold or ()
 
 
 def _check_blend(root: Path, recorded: Recorded) -> Checked:

@@ -172,7 +172,6 @@ class _Plan:
             only=self.options.only,
             max_shard_size=self.max_shard_bytes,
             donor=self.soup.ingredients[0].name,
-            fold=None,
             files={name: written_file(partial / name, digest=self.takes_digests) for name in files},
             # Small files: their digest costs nothing.
             side_files={path.as_posix(): written_file(partial / path, digest=True) for path in sorted(side)},

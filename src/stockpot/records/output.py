@@ -35,7 +35,6 @@ class Output:
         only: names and globs of the blended tensors; empty: all.
         max_shard_size: tensor bytes per file; a text ("5GB") in old records.
         donor: name of the ingredient that gave side files and integer tensors.
-        fold: tensors that were multiplied by the soup's logit scale; None: none.
         files: weight files and index, by name.
         side_files: configuration, tokenizer and the like, by path inside the folder.
         integer_differences: integer tensor -> names of the ingredients whose values differ from the donor's.
@@ -50,7 +49,6 @@ class Output:
     only: tuple[str, ...]
     max_shard_size: int | str
     donor: str
-    fold: tuple[str, ...] | None
     files: Mapping[str, WrittenFile] = field(hash=False)
     side_files: Mapping[str, WrittenFile] = field(hash=False)
     integer_differences: Mapping[str, tuple[str, ...]] = field(hash=False)
@@ -96,12 +94,12 @@ def _leaves_folder(name: str) -> bool:
 
 
 def upgraded_from_1(content: dict[str, Any]) -> dict[str, Any]:
-    """Schema 1 knew a digest per weight file and the bare names of side files, and no fold."""
+    """Schema 1 knew a digest per weight file and the bare names of side files."""
     output = content.get("output")
     if not isinstance(output, dict) or "files" not in output:
         return content
     files, side_files = output["files"], output.get("side_files")
-    changed: dict[str, Any] = {"fold": None}
+    changed: dict[str, Any] = {}
     if isinstance(files, dict):
         changed["files"] = {name: {"bytes": None, "digest": digest} for name, digest in files.items()}
     if isinstance(side_files, list) and all(isinstance(name, str) for name in side_files):
