@@ -17,7 +17,14 @@ from stockpot.config import LearnedConfig
 from stockpot.ensembles import combine_logits, ensemble_evaluate
 from stockpot.errors import EvaluationError
 from stockpot.experiment.calibrating import calibration_cells, mean_temperature, optimism_of
-from stockpot.journal import Journal, RememberedGradient, identity_of_callable, remember, remember_predictions
+from stockpot.journal import (
+    Journal,
+    RememberedGradient,
+    identity_of_callable,
+    remember,
+    remember_predictions,
+    soup_key,
+)
 from stockpot.metrics import (
     METRICS,
     PairedTest,
@@ -79,7 +86,11 @@ class TaskBench:
         self._journal = journal
         self.metric = task.metric
         self.higher_is_better = METRICS[task.metric].higher_is_better
-        self._predict = remember_predictions(task.predict, journal, task.identity)
+        self._predict = remember_predictions(
+            self._predict_or_give_up, journal, task.identity, n_examples=lambda split: len(task.item_ids(split))
+        )
+        #: Held-out examples of candidates that were evaluated, and how many there were.
+        self.n_examples_evaluated = self.n_examples_asked = 0
         self.evaluate: Evaluate = self._evaluate
         self._score_ensemble = ensemble_evaluate(lambda soup: self.predictions(soup, "held_out"), METRICS[task.metric])
         self.evaluate_ensemble: Evaluate | None = self._evaluate_ensemble
@@ -165,8 +176,52 @@ class TaskBench:
         return compare_paired(self.metric, ours, theirs, self._items(splits))
 
     def _evaluate(self, soup: Soup, *, against: Incumbent | None = None) -> Score:
-        score = self.task.score(self.predictions(soup, "held_out", against=against))
-        return self._compared(score, soup, against)
+        predictions = self.predictions(soup, "held_out", against=against)
+        n = self.n_held_out
+        if against is not None:
+            self.n_examples_evaluated += len(predictions.labels)
+            self.n_examples_asked += n
+        if len(predictions.labels) < n:
+            return self._given_up(predictions, n)
+        return self._compared(self.task.score(predictions), soup, against)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """How much of the held-out split the candidates of the recipes have needed."""
+        if self.n_examples_evaluated == self.n_examples_asked:
+            return ()
+        share = 100 * self.n_examples_evaluated / self.n_examples_asked
+        return (
+            "Candidates were given up as soon as they could not be accepted any more: "
+            f"{self.n_examples_evaluated:,} of {self.n_examples_asked:,} evaluations of a held-out example "
+            f"({share:.0f} %) decided as all would have.",
+        )
+
+    def _predict_or_give_up(self, soup: Soup, split: str, *, against: Incumbent | None = None) -> Predictions:
+        """Whole predictions, or fewer where the soup provably cannot replace the incumbent."""
+        if against is None or split != "held_out" or not self._may_give_up(against):
+            return self.task.predict(soup, split, against=against)
+        expected = self._cached_logits(against.soup)
+        if expected is None:
+            return self.task.predict(soup, split, against=against)
+        if soup.ingredients[:-1] == against.soup.ingredients:
+            newest = self._cached_logits(single(soup.ingredients[-1]))
+            n = len(against.soup.ingredients)
+            expected = expected if newest is None else (n * expected.astype(np.float64) + newest) / (n + 1)
+        return self.task.race(soup, split, expected, against=against)
+
+    def _may_give_up(self, against: Incumbent) -> bool:
+        """Whether right or wrong by example is all that acceptance is about, and rows may be reordered."""
+        return METRICS[self.metric].is_share and against.significance is None and self.task.is_order_invariant
+
+    def _cached_logits(self, soup: Soup) -> Values | None:
+        kept = self._journal.predictions(soup_key(soup, self.task.identity("held_out")))
+        return None if kept is None else kept["logits"]
+
+    def _given_up(self, predictions: Predictions, n: int) -> Score:
+        right = per_example(self.metric)(predictions.logits, predictions.labels)
+        n_wrong = len(right) - int(right.sum())
+        return Score(math.nan, None, n, len(right), (n - n_wrong) / n, self.metric, self.higher_is_better)
 
     def _evaluate_ensemble(self, soup: Soup, *, against: Incumbent | None = None) -> Score:
         return self._compared(self._score_ensemble(soup, against=against), soup, against)
@@ -226,6 +281,7 @@ class CallableBench:
     """
 
     evaluate_ensemble: Evaluate | None = None
+    notes: tuple[str, ...] = ()
 
     def __init__(self, function: Callable[..., float | Score], journal: Journal, *, name: str) -> None:
         self.metric = "score"

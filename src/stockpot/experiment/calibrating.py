@@ -85,7 +85,7 @@ def optimism_of(
 
 
 def tried_soups(soup: Soup) -> tuple[Soup, ...]:
-    """Every soup that a greedy search has scored after its first ingredient, in order, read from its log.
+    """Every soup that a greedy search has scored whole, from its first ingredient on, in order, read from its log.
 
     Example:
         >>> from stockpot.recipes import greedy
@@ -101,7 +101,8 @@ def tried_soups(soup: Soup) -> tuple[Soup, ...]:
     tried = [kept]
     for step in others:
         candidate = add_share(kept, step.ingredient)
-        tried.append(candidate)
+        if not step.score.is_abandoned:
+            tried.append(candidate)
         kept = candidate if step.accepted else kept
     return tuple(tried)
 

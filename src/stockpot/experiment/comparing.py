@@ -121,7 +121,13 @@ def compare(
         choices = Choices(tuple(recipes), learned=learned)
         tell = partial(_report, report)
         cooked = choose(session.ingredients, session.bench, choices, initialisation=session.start, on_step=tell)
-        results = tabulate(cooked, session.bench, initialisation=session.initialisation, experiment=session.identity)
+        results = tabulate(
+            cooked,
+            session.bench,
+            initialisation=session.initialisation,
+            experiment=session.identity,
+            notes=session.bench.notes,
+        )
         _sign(session)
         write_tables(results, session.folder)
         write_results(results, session.folder / RESULTS_FILE)

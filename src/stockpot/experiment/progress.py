@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from stockpot.types import CurvePoint, PairedGain, Step
+from stockpot.types import CurvePoint, PairedGain, Score, Step
 
 __all__ = ["OnProgress", "Progress", "Stopwatch", "step_line"]
 
@@ -49,10 +49,15 @@ def step_line(method: str, step: Step | CurvePoint) -> str:
     """
     if isinstance(step, CurvePoint):
         return f"{method}: {step.label} loss {step.stopping_loss:.4f}{' best so far' if step.kept else ''}"
-    score = "given up early" if step.score.is_abandoned else f"{step.score.value:.4f}"
+    score = _given_up(step.score) if step.score.is_abandoned else f"{step.score.value:.4f}"
     yes, no = ("taken", "not taken") if step.label else ("kept", "left out")
     tried = f"{method}: {step.label or f'+ {step.ingredient.name}'} {score}"
     return " ".join(filter(None, [tried, _gain(step.score.paired), yes if step.accepted else no]))
+
+
+def _given_up(score: Score) -> str:
+    seen = "" if score.n_evaluated is None else f" after {score.n_evaluated:,} of {score.n_examples:,}"
+    return f"given up{seen}"
 
 
 def _gain(paired: PairedGain | None) -> str:

@@ -170,7 +170,9 @@ def _run(session: _Session) -> Results:
         )
     with session.stopwatch.stage("measure"):
         session.report(Progress("measure", f"measuring {len(cooked)} methods on {len(task.splits)} splits"))
-        results = tabulate(cooked, bench, initialisation=start, experiment=canonical(config), notes=_notes(task))
+        results = tabulate(
+            cooked, bench, initialisation=start, experiment=canonical(config), notes=(*bench.notes, *_notes(task))
+        )
     return finish(
         results,
         _written(cooked, bench, fold=config.learned.fold),

@@ -15,6 +15,8 @@ from stockpot.types import Incumbent, Ingredient, Predictions, Score, Soup
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    import numpy as np
+
     from stockpot.tasks.gradients import GradientOptions, ModuleGradient
     from stockpot.tasks.text import TextClassification
 
@@ -40,6 +42,13 @@ class Task(Protocol):
 
     def predict(self, soup: Soup, split: str, *, against: Incumbent | None = None) -> Predictions:
         """Logits and labels of a soup on a split."""
+
+    @property
+    def is_order_invariant(self) -> bool:
+        """Whether rows may be reordered on this machine without changing a logit."""
+
+    def race(self, soup: Soup, split: str, expected: np.ndarray[Any, Any], *, against: Incumbent) -> Predictions:
+        """Predictions of a soup that is given up as soon as it provably cannot replace the incumbent."""
 
     def gradient(self, ingredients: Sequence[Ingredient], options: GradientOptions) -> ModuleGradient:
         """The held-out loss of learned soups and its gradient by coefficient; closed after use."""

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["Batch", "Encodings", "bucket_of", "fixed_batches", "loose_batches"]
+__all__ = ["Batch", "Encodings", "bucket_of", "fixed_batch", "fixed_batches", "loose_batches", "rows_by_bucket"]
 
 # (up to this length, multiples of this): fine steps where texts are short, since padding costs as much as tokens.
 _STEPS = ((32, 4), (64, 8), (128, 16))
@@ -66,14 +66,19 @@ def fixed_batches(encodings: Encodings, *, batch_size: int) -> list[Batch]:
     Returns:
         Batches whose `rows` cover 0 .. n-1 once.
     """
+    return [
+        fixed_batch(encodings, rows[start : start + batch_size], batch_size, bucket)
+        for bucket, rows in rows_by_bucket(encodings).items()
+        for start in range(0, len(rows), batch_size)
+    ]
+
+
+def rows_by_bucket(encodings: Encodings) -> dict[int, list[int]]:
+    """Padded length -> the examples that have it, shortest bucket first."""
     by_bucket: dict[int, list[int]] = {}
     for row, tokens in enumerate(encodings.inputs["input_ids"]):
         by_bucket.setdefault(bucket_of(len(tokens), encodings.max_length), []).append(row)
-    return [
-        _batch(encodings, rows[start : start + batch_size], batch_size, bucket)
-        for bucket, rows in sorted(by_bucket.items())
-        for start in range(0, len(rows), batch_size)
-    ]
+    return dict(sorted(by_bucket.items()))
 
 
 def loose_batches(encodings: Encodings, rows: Sequence[int], *, batch_size: int) -> list[Batch]:
@@ -93,11 +98,13 @@ def loose_batches(encodings: Encodings, rows: Sequence[int], *, batch_size: int)
     by_length = sorted(rows, key=lambda row: len(tokens[row]))
     parts = [by_length[start : start + batch_size] for start in range(0, len(by_length), batch_size)]
     return [
-        _batch(encodings, part, len(part), bucket_of(len(tokens[part[-1]]), encodings.max_length)) for part in parts
+        fixed_batch(encodings, part, len(part), bucket_of(len(tokens[part[-1]]), encodings.max_length))
+        for part in parts
     ]
 
 
-def _batch(encodings: Encodings, rows: Sequence[int], batch_size: int, bucket: int) -> Batch:
+def fixed_batch(encodings: Encodings, rows: Sequence[int], batch_size: int, bucket: int) -> Batch:
+    """Some examples of one bucket, filled up with dummies to `batch_size` rows."""
     # Dummies repeat the first row: a real text, so that no model meets an empty attention mask.
     filled = [*rows, *[rows[0]] * (batch_size - len(rows))]
     inputs = {}

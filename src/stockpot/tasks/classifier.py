@@ -56,19 +56,28 @@ class ResidentClassifier:
         Raises:
             EvaluationError: a logit is not finite, or the model cannot take a batch.
         """
+        parts = self.logits_by_batch(batches)
+        result = np.empty((n_examples, parts[0].shape[1]), dtype=np.float32)
+        for batch, part in zip(batches, parts, strict=True):
+            result[batch.rows] = part
+        return result
+
+    def logits_by_batch(self, batches: Sequence[Batch]) -> list[np.ndarray[Any, Any]]:
+        """Logits [rows, classes] float32 of each batch, dummies left out.
+
+        Raises:
+            EvaluationError: a logit is not finite, or the model cannot take a batch.
+        """
         before = self._torch.get_num_threads()
         try:
             with ThreadPoolExecutor(self._n_threads, initializer=self._single_thread) as pool:
-                parts = list(pool.map(self._forward, batches))
+                parts = [part[: len(b.rows)] for b, part in zip(batches, pool.map(self._forward, batches), strict=True)]
         finally:
             self._torch.set_num_threads(before)
-        result = np.empty((n_examples, parts[0].shape[1]), dtype=np.float32)
-        for batch, part in zip(batches, parts, strict=True):
-            result[batch.rows] = part[: len(batch.rows)]
-        if not np.isfinite(result).all():
-            n_bad = int((~np.isfinite(result).all(axis=1)).sum())
+        if n_bad := sum(int((~np.isfinite(part).all(axis=1)).sum()) for part in parts):
+            n_examples = sum(len(part) for part in parts)
             raise EvaluationError(f"the model's logits are not finite for {n_bad} of {n_examples} examples")
-        return result
+        return parts
 
     def head_tensors(self, batch: Batch) -> tuple[str, ...]:
         """Names of the weight and bias that the logits are linear in, found by trying: doubled, they double the logits.

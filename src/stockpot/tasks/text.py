@@ -16,11 +16,12 @@ from stockpot.config import TaskConfig
 from stockpot.errors import ConfigError
 from stockpot.metrics import METRICS
 from stockpot.recipes import fold_logit_scale
-from stockpot.tasks.batches import Batch, Encodings, fixed_batches, loose_batches
+from stockpot.tasks.batches import Batch, Encodings, fixed_batch, fixed_batches, loose_batches, rows_by_bucket
 from stockpot.tasks.classifier import ResidentClassifier, encoded
 from stockpot.tasks.data import Split, check_overlap, digest, encode_labels, load_splits
 from stockpot.tasks.gradients import MICRO_ROWS, GradientOptions, ModuleGradient
 from stockpot.tasks.hardware import Hardware, choose_hardware, import_hf, n_cores
+from stockpot.tasks.racing import hard_first, margins, race
 from stockpot.types import Incumbent, Ingredient, Predictions, Score, Soup
 
 __all__ = ["TextClassification"]
@@ -66,6 +67,7 @@ class TextClassification:
             self._splits, config.labels, model_labels=_model_labels(model_folder) if own_labels else None
         )
         _try_metric(config.metric, len(self.label_names))
+        self._encoded: dict[str, Encodings] = {}
         self._batches: dict[str, list[Batch]] = {}
 
     @property
@@ -91,6 +93,44 @@ class TextClassification:
         self._model.load(soup, against=against)
         logits = self._model.logits(self._batches_of(split), self.n_examples(split))
         return Predictions(logits * np.float32(soup.logit_scale), self._labels[split])
+
+    def race(self, soup: Soup, split: str, expected: np.ndarray[Any, Any], *, against: Incumbent) -> Predictions:
+        """Predictions of a soup that is given up as soon as it provably cannot replace the incumbent.
+
+        Args:
+            soup: the candidate.
+            split: on which the incumbent was scored.
+            expected: [n, classes] logits that the candidate's are expected to be like; they decide the order alone.
+            against: the incumbent; its rule must need no more than the score.
+
+        Returns:
+            Logits and labels of all examples in their own order; fewer, in the order of evaluation, if it was given up.
+
+        Raises:
+            BlendError, CheckpointError, EvaluationError: as `predict`.
+        """
+        self._model.load(soup, against=against)
+        labels, encodings = self._labels[split], self._encodings(split)
+        buckets, batch_size = rows_by_bucket(encodings), self.config.evaluation.batch_size
+        lengths = tuple(buckets)
+        wrong = METRICS[self.metric].per_example
+        assert wrong is not None  # the caller races shares only
+
+        def forward(batches: Sequence[tuple[int, Any]]) -> Sequence[Any]:
+            made = [fixed_batch(encodings, rows.tolist(), batch_size, lengths[bucket]) for bucket, rows in batches]
+            return [part * np.float32(soup.logit_scale) for part in self._model.logits_by_batch(made)]
+
+        n = len(labels)
+        found = race(
+            hard_first(margins(expected, labels), tuple(buckets.values()), batch_size=batch_size),
+            forward,
+            lambda rows, logits: len(rows) - int(wrong(logits, labels[rows]).sum()),
+            lambda n_wrong: not against.yields_to(Score((n - n_wrong) / n)),
+            wave=self._n_threads,
+        )
+        if len(found.rows) < n:
+            return Predictions(found.logits, labels[found.rows])
+        return Predictions(found.logits[np.argsort(found.rows)], labels)
 
     def gradient(
         self,
@@ -218,8 +258,10 @@ class TextClassification:
         return self._batches[split]
 
     def _encodings(self, split: str) -> Encodings:
-        max_length = self.config.evaluation.max_length
-        return encoded(self._model_folder, self._splits[split].texts, max_length=max_length)
+        if split not in self._encoded:
+            max_length = self.config.evaluation.max_length
+            self._encoded[split] = encoded(self._model_folder, self._splits[split].texts, max_length=max_length)
+        return self._encoded[split]
 
 
 def _try_metric(metric: str, n_classes: int) -> None:
