@@ -3,8 +3,8 @@
     python benchmarks/greedy.py [--quick] [--out benchmarks]
 
 Made-up logits of k models on 10,000 examples (12 classes, five lengths, batches of 64): a signal, noise that all models
-share and noise of their own; a soup's logits are the mean of its ingredients', with a little noise on top. Three ways make the
-same greedy search and must keep the same ingredients:
+share and noise of their own; a soup's logits are the mean of its ingredients', with a little noise on top. Three ways
+make the same greedy search and must keep the same ingredients:
 
 - plain: every candidate on every example;
 - natural: given up as soon as it is lost, examples in their own order;
@@ -67,9 +67,8 @@ class World:
         shared = generator.normal(size=(n, N_CLASSES))
         own = generator.normal(size=(k, n, N_CLASSES)) * generator.uniform(0.8, 1.2, (k, 1, 1))
         noise = math.sqrt(alike) * shared + math.sqrt(1 - alike) * own
-        self.own = (noise + skill_for(accuracy, noise[0], self.labels) * np.eye(N_CLASSES)[self.labels]).astype(
-            np.float32
-        )
+        signal = skill_for(accuracy, noise[0], self.labels) * np.eye(N_CLASSES)[self.labels]
+        self.own = (noise + signal).astype(np.float32)
         self.runs = [Ingredient(str(number), str(number)) for number in range(k)]
         self.n_evaluated = 0
 
@@ -152,20 +151,22 @@ def searched(world: World, name: str) -> tuple[Soup, int]:
 
 def page(rows: Sequence[dict[str, Any]], n: int, *, quick: bool) -> Iterator[str]:
     yield "# What greedy's candidates cost"
-    yield f"\nMade by `python benchmarks/greedy.py{' --quick' if quick else ''}` on {date.today()}, numpy {version('numpy')}."
+    command = "python benchmarks/greedy.py" + (" --quick" if quick else "")
+    yield f"\nMade by `{command}` on {date.today()}, numpy {version('numpy')}."
     if quick:
         yield "\n**A quick run: no number here means anything.**"
-    yield f"\nShare of the held-out examples ({n:,} for each candidate) that is evaluated while candidates are tried. Made-up"
-    yield "logits, 12 classes, five lengths, batches of 64. In every row the three ways keep the same ingredients."
+    yield f"\nShare of the held-out examples ({n:,} for each candidate) that is evaluated while candidates are tried."
+    yield "Made-up logits, 12 classes, five lengths, batches of 64. In every row the three ways keep the same"
+    yield "ingredients."
     yield "\n| k | best single | accepted | plain | natural order | **ours** | floor | ours / floor |"
     yield "| --: | --: | --: | --: | --: | --: | --: | --: |"
     for row in rows:
-        yield (
-            f"| {row['k']} | {100 * row['best']:.1f} % | {row['accepted']} of {row['k'] - 1} | 1 | {row['natural']:.3f} | "
-            f"**{row['ours']:.3f}** | {row['floor']:.3f} | {row['ours_over_floor']:.2f} |"
-        )
-    yield "\nFloor: all examples of what is kept, and of the others the wrong ones that settle them. Above it stand whole"
-    yield "batches, and up to one batch for each length."
+        kept = f"{row['accepted']} of {row['k'] - 1}"
+        shares = [f"{row['natural']:.3f}", f"**{row['ours']:.3f}**", f"{row['floor']:.3f}"]
+        cells = [row["k"], f"{100 * row['best']:.1f} %", kept, 1, *shares, f"{row['ours_over_floor']:.2f}"]
+        yield f"| {' | '.join(map(str, cells))} |"
+    yield "\nFloor: all examples of what is kept, and of the others the wrong ones that settle them. Above it stand"
+    yield "whole batches, and up to one batch for each length."
 
 
 if __name__ == "__main__":
