@@ -166,3 +166,27 @@ def test_best_of_needs_values_by_example(stockpot, models, tmp_path, monkeypatch
     done = stockpot("soup", models / "run-*", "--evaluate", "plain:evaluate", "--best-of", "-o", "o")
     assert done.code == 2
     assert "paired test needs an evaluation by example" in done.err
+
+
+@pytest.mark.parametrize("recipe", ["pruned", "top_k", "interpolate", "model_stock"])
+def test_every_recipe_of_the_follow_ups_writes_a_model(stockpot, models, tmp_path, monkeypatch, recipe) -> None:
+    monkeypatch.chdir(tmp_path)
+    start = ("--initialisation", models / "base") if recipe in {"interpolate", "model_stock"} else ()
+    done = stockpot("soup", models / "run-*", "--task", tiny_task(tmp_path), "--recipe", recipe, *start, "-o", "o")
+    assert done.code == 0, done
+    assert json.loads(Path("o/soup.json").read_text())["recipe"] == recipe
+    assert stockpot("verify", "o", "--tensors").code == 0
+
+
+def test_follow_ups_stand_in_the_table_when_named(stockpot, models, tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    names = ["pruned", "top_k", "interpolate", "model_stock"]
+    chosen = [argument for name in names for argument in ("--recipe", name)]
+    start = ("--initialisation", models / "base")
+    done = stockpot("compare", models / "run-*", "--task", tiny_task(tmp_path), *start, *chosen, "-o", "t")
+    assert done.code == 0, done
+    rows = [row["method"] for row in json.loads(Path("t/results.json").read_text())["rows"]]
+    assert rows[-4:] == names
+    without = stockpot("compare", models / "run-*", "--task", tiny_task(tmp_path), *chosen, "-o", "u")
+    assert without.code == 2
+    assert "--initialisation" in without.err
