@@ -152,6 +152,7 @@ def section(name: str, by_seed: Mapping[int, Results]) -> Iterator[str]:
     for method in COMPARED:
         cells = [cell for column in ("test", "shift_mean") for cell in gain(by_seed, seeds, method, column)]
         yield f"| {method} | {' | '.join(cells)} |"
+    yield from claims(by_seed, seeds)
     yield "\nCalibration, before → after one temperature fitted on held-out. ECE in percent (15 bins of equal mass)."
     yield ""
     yield "| method | temperature | ECE test | NLL test | Brier test | ECE shifts | NLL shifts | Brier shifts |"
@@ -170,6 +171,31 @@ def section(name: str, by_seed: Mapping[int, Results]) -> Iterator[str]:
         estimates = [100 * o.value for s in seeds for o in by_seed[s].optimism or () if o.method == method]
         observed = [100 * (excess(by_seed[s], method) - excess(by_seed[s], "mean_individual")) for s in seeds]
         yield f"| {method} | {mean_error(estimates)} | {mean_error(observed)} |"
+
+
+def claims(by_seed: Mapping[int, Results], seeds: Sequence[int]) -> Iterator[str]:
+    """What the seeds carry: means that are more than two of their standard errors from zero."""
+    if len(seeds) < 3:
+        yield "\nToo few seeds to claim anything: a standard error over seeds needs at least three."
+        return
+    sure, unsure = [], []
+    for column, where in (("test", "test"), ("shift_mean", "the mean of shifts")):
+        for method in COMPARED:
+            differences = differences_of(by_seed, seeds, method, column)
+            mean, error = statistics.mean(differences), statistics.stdev(differences) / math.sqrt(len(differences))
+            (sure if abs(mean) > 2 * error else unsure).append(f"{method} on {where} ({mean:+.2f})")
+    yield f"\nBeyond two standard errors over the {len(seeds)} seeds: {', '.join(sure) or 'nothing'}."
+    yield f"Not beyond: {', '.join(unsure) or 'nothing'}."
+    yield f"No correction is made for the {len(sure) + len(unsure)} comparisons; the seeds share one data set and one"
+    yield "network, so nothing here is about other ones."
+
+
+def differences_of(by_seed: Mapping[int, Results], seeds: Sequence[int], method: str, column: str) -> list[float]:
+    """Points above the best individual of the same seed."""
+    wanted = (method, "best", column)
+    return [
+        100 * c.difference for s in seeds for c in by_seed[s].comparisons if (c.method, c.against, c.split) == wanted
+    ]
 
 
 def rows_of(by_seed: Mapping[int, Results], seeds: Sequence[int], method: str) -> list[Row]:
