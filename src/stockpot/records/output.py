@@ -41,7 +41,7 @@ class Output:
         header_digest: SHA-256 over names, dtypes, shapes and ties of all tensors.
 
     Example:
-        >>> Output("BF16", (), 10**9, "a", None, {"model.safetensors": WrittenFile(352)}, {}, {}).files
+        >>> Output("BF16", (), 10**9, "a", {"model.safetensors": WrittenFile(352)}, {}, {}).files
         {'model.safetensors': WrittenFile(bytes=352, digest=None)}
     """
 
