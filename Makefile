@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 BENCH  := out/benchmarks/quick
+BUILT_FROM := pyproject.toml constraints.txt hatch_build.py src/stockpot/kernel/_fused.c
 # Interpreters and pip write nothing outside the checkout but pip's own cache.
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
@@ -33,12 +34,12 @@ bench: $(VENV)/.stockpot-all
 	$(BIN)/python benchmarks/greedy.py --quick --out $(BENCH)
 	$(BIN)/python benchmarks/learned.py --quick --out $(BENCH)
 
-# The stamps are renewed when the project's own files ask for other packages.
-$(VENV)/.stockpot-demo: pyproject.toml constraints.txt | $(VENV)/pyvenv.cfg
+# The stamps are renewed when the project's own files ask for other packages or for another build.
+$(VENV)/.stockpot-demo: $(BUILT_FROM) | $(VENV)/pyvenv.cfg
 	$(BIN)/python -m pip install -q -c constraints.txt -e '.[demo]'
 	touch $@
 
-$(VENV)/.stockpot-all: pyproject.toml constraints.txt | $(VENV)/pyvenv.cfg
+$(VENV)/.stockpot-all: $(BUILT_FROM) | $(VENV)/pyvenv.cfg
 	$(BIN)/python -m pip install -q -c constraints.txt -e '.[all]'
 	touch $@
 

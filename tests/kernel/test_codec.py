@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import reference
-from stockpot.kernel.codec import OVERFLOWS_AT, decode, encode, fits
+from stockpot.kernel.codec import decode, encode, fits
+from stockpot.kernel.passes import OVERFLOWS_AT
 from stockpot.types import FLOAT_DTYPES, ITEM_BYTES
 
 NARROW = ["F16", "BF16", "F8_E4M3", "F8_E5M2"]

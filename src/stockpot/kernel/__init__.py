@@ -5,12 +5,12 @@ The only room that knows what the bytes of a floating tensor mean. It sees check
 
 from __future__ import annotations
 
-from stockpot.kernel.buffers import CHUNK_ELEMENTS, Chunk
 from stockpot.kernel.combine import blend
 from stockpot.kernel.compatibility import blended_specs, check_compatible, parse_dtype
 from stockpot.kernel.dots import dot_products
 from stockpot.kernel.gram import inner_products
 from stockpot.kernel.running import RunningBlend
+from stockpot.kernel.spans import CHUNK_ELEMENTS, Chunk
 
 __all__ = [
     "CHUNK_ELEMENTS",

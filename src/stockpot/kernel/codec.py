@@ -14,21 +14,13 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["OVERFLOWS_AT", "Bytes", "Doubles", "decode", "encode", "fits"]
+from stockpot.kernel.passes import OVERFLOWS_AT
+
+__all__ = ["Bytes", "Doubles", "decode", "encode", "fits"]
 
 Bytes: TypeAlias = npt.NDArray[np.uint8]
 Doubles: TypeAlias = npt.NDArray[np.float64]
 
-#: The smallest magnitude that rounds beyond the largest finite value: half a step above that value. There a tie goes up
-#: (to even) in all formats but F8_E4M3, whose largest value, 448, is even: 464 itself still rounds down.
-OVERFLOWS_AT: dict[str, float] = {
-    "F64": math.inf,
-    "F32": 2.0**128 - 2.0**103,
-    "BF16": 2.0**128 - 2.0**119,
-    "F16": 65520.0,
-    "F8_E5M2": 61440.0,
-    "F8_E4M3": math.nextafter(464.0, math.inf),
-}
 #: Formats that numpy knows; its float64 -> float16 works on the bits of the float64: one rounding.
 _NUMPY_DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2"}
 #: Stored mantissa bits and exponent bias of the 8-bit formats (Micikevicius et al., 2022).

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
 
-import numpy as np
-
-from stockpot.kernel.buffers import CHUNK_ELEMENTS, Buffers, Chunk, Span, read_bytes, read_values, spans
-from stockpot.kernel.codec import Bytes, Doubles, encode, fits
 from stockpot.kernel.compatibility import Layout, TensorPlan, check_layouts, labels_of, plan_tensors
-from stockpot.kernel.faults import tensor_fault
-from stockpot.kernel.mixing import MixingRule, check_coefficients, scale
+from stockpot.kernel.fused import combine_for
+from stockpot.kernel.mixing import MixingRule, check_coefficients
+from stockpot.kernel.ordered import in_order
+from stockpot.kernel.passes import MOST_TERMS, Rounding
+from stockpot.kernel.spans import CHUNK_ELEMENTS, Chunk, Span, aligned, read_bytes, spans
 from stockpot.types import ITEM_BYTES, Checkpoint, Coefficients
 
-__all__ = ["OnDifference", "blend", "rounded"]
+__all__ = ["OnDifference", "blend"]
 
 OnDifference = Callable[[str, str], None]
+_WIDEST_ITEM_BYTES = max(ITEM_BYTES.values())
 
 
 def blend(
@@ -26,6 +28,7 @@ def blend(
     only: Sequence[str] | None = None,
     labels: Sequence[str] | None = None,
     chunk_elements: int = CHUNK_ELEMENTS,
+    threads: int = 0,
     on_difference: OnDifference | None = None,
 ) -> Iterator[Chunk]:
     """Blends checkpoints tensor by tensor, in memory that grows with neither their number nor their size.
@@ -45,6 +48,7 @@ def blend(
         only: names or globs of the tensors to blend; the others are the first checkpoint's, unread elsewhere.
         labels: what errors call the checkpoints; their sources by default.
         chunk_elements: elements handled at once.
+        threads: that read and sum ahead of the caller, each with buffers of its own; 0: the caller's own thread.
         on_difference: told (tensor, label) for each integer or boolean tensor that differs from the first's.
 
     Returns:
@@ -64,89 +68,105 @@ def blend(
     check_layouts(first, others, labels, only=only)
     plans = plan_tensors(first, dtype, only)
     check_coefficients(coefficients, len(checkpoints), plans, first.tied)
-    return _chunks(checkpoints, coefficients, plans, labels, Buffers(chunk_elements), on_difference)
+    source = _Source(checkpoints, labels)
+    lanes = [_Lane(chunk_elements, len(checkpoints)) for _ in range(threads + 1)]
+    made = in_order(_jobs(source, plans, coefficients, chunk_elements, on_difference), lanes, threads=threads)
+    return _chunks(made, labels, on_difference)
 
 
-def _chunks(
-    checkpoints: Sequence[Checkpoint],
-    coefficients: Coefficients,
+@dataclass(frozen=True, slots=True)
+class _Source:
+    checkpoints: Sequence[Checkpoint]
+    labels: Sequence[str]
+
+
+class _Lane:
+    """The memory of one span under way.
+
+    Args:
+        chunk_elements: of the longest span, at least 1.
+        k: checkpoints; those beyond `MOST_TERMS` take their turn in the same memory.
+    """
+
+    def __init__(self, chunk_elements: int, k: int) -> None:
+        n_bytes = chunk_elements * _WIDEST_ITEM_BYTES
+        self.terms = [aligned(n_bytes) for _ in range(min(k, MOST_TERMS))]
+        self.total = aligned(chunk_elements * 8)
+        self.output = aligned(n_bytes)
+
+
+@dataclass(frozen=True, slots=True)
+class _Made:
+    """A chunk, and which of the other checkpoints (by position) hold other bytes where it was copied."""
+
+    chunk: Chunk
+    differing: tuple[int, ...] = ()
+
+
+def _jobs(
+    source: _Source,
     plans: Sequence[TensorPlan],
-    labels: Sequence[str],
-    buffers: Buffers,
+    coefficients: Coefficients,
+    chunk_elements: int,
     on_difference: OnDifference | None,
-) -> Iterator[Chunk]:
+) -> Iterator[Callable[[_Lane], _Made]]:
     for plan in plans:
         if plan.is_blended:
-            rule = MixingRule.of(coefficients.row_of(plan.name))
-            yield from _blended(plan, rule, checkpoints, labels, buffers)
+            make = partial(_blended, plan, MixingRule.of(coefficients.row_of(plan.name)), source)
         else:
-            yield from _copied(plan, checkpoints, labels, buffers, on_difference)
+            # Floats are copied where only other tensors are blended: then their differences are meant.
+            make = partial(_copied, plan, source, on_difference is not None and not plan.stored.is_float)
+        for span in spans(plan.stored.n_elements, chunk_elements):
+            yield partial(make, span)
 
 
-def _blended(
-    plan: TensorPlan, rule: MixingRule, checkpoints: Sequence[Checkpoint], labels: Sequence[str], buffers: Buffers
-) -> Iterator[Chunk]:
-    for span in spans(plan.stored.n_elements, buffers.chunk_elements):
-        total = _weighted_sum(plan, span, rule, checkpoints, buffers)
-        if total is None or not fits(total, plan.output.dtype):
-            raise tensor_fault(plan, buffers.total[: span.size], span, checkpoints, labels)
-        yield rounded(plan, span, total, buffers.output)
+def _chunks(made: Iterator[_Made], labels: Sequence[str], on_difference: OnDifference | None) -> Iterator[Chunk]:
+    told: set[tuple[str, int]] = set()
+    for result in made:
+        for position in result.differing:
+            if on_difference and (result.chunk.name, position) not in told:
+                told.add((result.chunk.name, position))
+                on_difference(result.chunk.name, labels[position])
+        yield result.chunk
 
 
-def _weighted_sum(
-    plan: TensorPlan, span: Span, rule: MixingRule, checkpoints: Sequence[Checkpoint], buffers: Buffers
-) -> Doubles | None:
-    """The blend of a span before rounding; None when a term that is not added holds NaN or infinity.
+def _blended(plan: TensorPlan, rule: MixingRule, source: _Source, span: Span, lane: _Lane) -> _Made:
+    """Sums a span over all checkpoints, some at a time, and rounds it with the last of them."""
+    dtype, output = plan.stored.dtype, plan.output.dtype
+    combine = combine_for(dtype, output)
+    data = lane.output[: span.size * ITEM_BYTES[output]]
+    rounding = Rounding(rule.divisor, rule.multiplier, output, data)
+    total = lane.total[: span.size * 8]
+    k, is_started, is_valid = len(source.checkpoints), False, True
+    for first in range(0, k, MOST_TERMS):
+        members, factors = source.checkpoints[first : first + MOST_TERMS], rule.factors[first : first + MOST_TERMS]
+        terms = [
+            read_bytes(checkpoint, plan.name, span, ITEM_BYTES[dtype], memory)
+            for checkpoint, memory in zip(members, lane.terms, strict=False)
+        ]
+        is_last = first + MOST_TERMS >= k
+        is_valid &= combine(
+            terms,
+            factors,
+            dtype,
+            span.size,
+            before=total if is_started else None,
+            after=None if is_last else total,
+            rounding=rounding if is_last else None,
+        )
+        is_started |= any(factors)
+    if not is_valid:
+        from stockpot.kernel.faults import blend_fault
 
-    Terms that are added need no look of their own: NaN and infinity never leave a sum again.
-    """
-    total = buffers.total[: span.size]
-    is_started = False
-    with np.errstate(over="ignore", invalid="ignore", under="ignore"):
-        for checkpoint, factor in zip(checkpoints, rule.factors, strict=True):
-            target = buffers.values if is_started or not factor else total
-            values = read_values(checkpoint, plan.name, span, plan.stored.dtype, buffers.raw, target)
-            if not factor:
-                if not fits(values, "F64"):
-                    return None
-                continue
-            if factor != 1.0:
-                np.multiply(values, factor, out=values)
-            if is_started:
-                np.add(total, values, out=total)
-            is_started = True
-        if not is_started:
-            total.fill(0.0)
-        scale(total, rule)
-    return total
-
-
-def rounded(plan: TensorPlan, span: Span, total: Doubles, output: Bytes) -> Chunk:
-    """Rounds a span's blended values, all of which fit, into the chunk that is handed out."""
-    item_bytes = ITEM_BYTES[plan.output.dtype]
-    data = output[: span.size * item_bytes]
-    encode(total, plan.output.dtype, data)
-    return Chunk(plan.name, plan.output, span.start * item_bytes, data.data)
+        raise blend_fault(plan, rule, span, source.checkpoints, source.labels)
+    return _Made(Chunk(plan.name, plan.output, span.start * ITEM_BYTES[output], data))
 
 
-def _copied(
-    plan: TensorPlan,
-    checkpoints: Sequence[Checkpoint],
-    labels: Sequence[str],
-    buffers: Buffers,
-    on_difference: OnDifference | None,
-) -> Iterator[Chunk]:
+def _copied(plan: TensorPlan, source: _Source, is_compared: bool, span: Span, lane: _Lane) -> _Made:
     item_bytes = ITEM_BYTES[plan.stored.dtype]
-    first, *others = zip(checkpoints, labels, strict=True)
-    # Floats are copied where only other tensors are blended: then their differences are meant.
-    unlike_first = others if on_difference and not plan.stored.is_float else []
-    for span in spans(plan.stored.n_elements, buffers.chunk_elements):
-        data = read_bytes(first[0], plan.name, span, item_bytes, buffers.output)
-        same = []
-        for checkpoint, label in unlike_first:
-            if np.array_equal(read_bytes(checkpoint, plan.name, span, item_bytes, buffers.raw), data):
-                same.append((checkpoint, label))
-            elif on_difference:
-                on_difference(plan.name, label)
-        unlike_first = same  # told once; no need to read its rest
-        yield Chunk(plan.name, plan.output, span.start * item_bytes, data.data)
+    data = read_bytes(source.checkpoints[0], plan.name, span, item_bytes, lane.output)
+    others = range(1, len(source.checkpoints)) if is_compared else ()
+    differing = tuple(
+        i for i in others if read_bytes(source.checkpoints[i], plan.name, span, item_bytes, lane.terms[0]) != data
+    )
+    return _Made(Chunk(plan.name, plan.output, span.start * item_bytes, data), differing)

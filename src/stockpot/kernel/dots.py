@@ -7,8 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from stockpot.kernel.buffers import Buffers, read_values, spans
+from stockpot.kernel.buffers import Buffers, read_values
 from stockpot.kernel.codec import Doubles
+from stockpot.kernel.spans import spans
 from stockpot.types import Checkpoint
 
 __all__ = ["dot_products"]

@@ -8,12 +8,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from stockpot.errors import BlendError
-from stockpot.kernel.buffers import Buffers, Span, read_values, spans
-from stockpot.kernel.codec import OVERFLOWS_AT, Doubles
+from stockpot.kernel.buffers import Buffers, read_values
+from stockpot.kernel.codec import Doubles
 from stockpot.kernel.compatibility import TensorPlan
+from stockpot.kernel.mixing import MixingRule
+from stockpot.kernel.passes import OVERFLOWS_AT
+from stockpot.kernel.spans import Span, spans
 from stockpot.types import Checkpoint, TensorSpec
 
-__all__ = ["tensor_fault"]
+__all__ = ["blend_fault", "tensor_fault"]
 
 #: The next wider dtype that a user can ask for.
 _WIDER = {"F8_E4M3": "fp16", "F8_E5M2": "bf16", "F16": "fp32", "BF16": "fp32", "F32": "fp64"}
@@ -26,6 +29,29 @@ class _NotFinite:
     count: int = 0
     flat_index: int = 0
     value: float = 0.0
+
+
+def blend_fault(
+    plan: TensorPlan, rule: MixingRule, span: Span, checkpoints: Sequence[Checkpoint], labels: Sequence[str]
+) -> BlendError:
+    """`tensor_fault` of a span whose blended values were not kept: they are made again.
+
+    Args:
+        plan: the tensor.
+        rule: how it is blended.
+        span: where in the tensor the blend failed.
+        checkpoints: read again.
+        labels: what the error calls them.
+    """
+    buffers = Buffers(max(span.size, 1))
+    total = np.zeros(span.size)
+    with np.errstate(over="ignore", invalid="ignore", under="ignore"):
+        for checkpoint, factor in zip(checkpoints, rule.factors, strict=True):
+            if factor:
+                dtype = plan.stored.dtype
+                total += factor * read_values(checkpoint, plan.name, span, dtype, buffers.raw, buffers.values)
+        total = total / rule.divisor * rule.multiplier
+    return tensor_fault(plan, total, span, checkpoints, labels)
 
 
 def tensor_fault(

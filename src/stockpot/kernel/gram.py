@@ -7,10 +7,11 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from stockpot.kernel.buffers import CHUNK_ELEMENTS, Buffers, Span, read_values, spans
+from stockpot.kernel.buffers import Buffers, read_values
 from stockpot.kernel.codec import Doubles
 from stockpot.kernel.compatibility import Layout, TensorPlan, check_layouts, labels_of, plan_tensors
 from stockpot.kernel.faults import tensor_fault
+from stockpot.kernel.spans import CHUNK_ELEMENTS, Span, spans
 from stockpot.types import Checkpoint, InnerProducts
 
 __all__ = ["inner_products"]

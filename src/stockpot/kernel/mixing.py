@@ -5,14 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from stockpot.errors import BlendError
-from stockpot.kernel.codec import Doubles
 from stockpot.kernel.compatibility import TensorPlan
 from stockpot.types import Coefficients
 
-__all__ = ["MixingRule", "check_coefficients", "scale"]
+__all__ = ["MixingRule", "check_coefficients"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,14 +45,6 @@ class MixingRule:
         if used[0] == 1.0 / len(used):
             return cls(taken, divisor=float(len(used)))
         return cls(taken, multiplier=used[0])
-
-
-def scale(total: Doubles, rule: MixingRule) -> None:
-    """Divides and multiplies a sum in place, as the rule says."""
-    if rule.divisor != 1.0:
-        np.divide(total, rule.divisor, out=total)
-    if rule.multiplier != 1.0:
-        np.multiply(total, rule.multiplier, out=total)
 
 
 def check_coefficients(

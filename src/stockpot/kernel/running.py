@@ -11,17 +11,20 @@ from types import TracebackType
 import numpy as np
 
 from stockpot.errors import BlendError
-from stockpot.kernel.buffers import CHUNK_ELEMENTS, Buffers, Chunk, Span, read_bytes, read_values, spans
-from stockpot.kernel.codec import Bytes, Doubles, fits
-from stockpot.kernel.combine import OnDifference, rounded
+from stockpot.kernel.codec import Bytes, Doubles
+from stockpot.kernel.combine import OnDifference
 from stockpot.kernel.compatibility import Layout, TensorPlan, check_layouts, plan_tensors
 from stockpot.kernel.faults import tensor_fault
+from stockpot.kernel.fused import combine_for
+from stockpot.kernel.passes import Rounding
 from stockpot.kernel.scratch import Scratch
+from stockpot.kernel.spans import CHUNK_ELEMENTS, Chunk, Span, aligned, read_bytes, spans
 from stockpot.types import ITEM_BYTES, Checkpoint
 
 __all__ = ["RunningBlend"]
 
 _DEFAULT_BUDGET_BYTES = 4 * 2**30
+_WIDEST_ITEM_BYTES = max(ITEM_BYTES.values())
 
 
 @dataclass(slots=True)
@@ -86,7 +89,8 @@ class RunningBlend:
     ) -> None:
         self._only = only
         self._on_difference = on_difference
-        self._buffers = Buffers(chunk_elements)
+        self._chunk_elements = chunk_elements
+        self._raw, self._output = (aligned(chunk_elements * _WIDEST_ITEM_BYTES) for _ in range(2))
         self._scratch = Scratch(budget_bytes, scratch_folder)
         self._state: _State | None = None
         self._proposal: _Proposal | None = None
@@ -183,7 +187,7 @@ class RunningBlend:
 
     def _chunks(self, state: _State, plans: Sequence[TensorPlan], proposal: _Proposal) -> Iterator[Chunk]:
         for plan in plans:
-            for span in spans(plan.stored.n_elements, self._buffers.chunk_elements):
+            for span in spans(plan.stored.n_elements, self._chunk_elements):
                 if self._proposal is not proposal:
                     raise BlendError("this proposal was replaced by a later one", fix="take its chunks before the next")
                 part = self._blended if plan.is_blended else self._copied
@@ -192,32 +196,39 @@ class RunningBlend:
             proposal.is_whole = True
 
     def _blended(self, state: _State, plan: TensorPlan, span: Span, proposal: _Proposal) -> Chunk:
-        buffers, place = self._buffers, _place(state, plan, span, 1)
-        dtype, pending, total = plan.stored.dtype, state.pending[place], buffers.total[: span.size]
-        values = read_values(proposal.checkpoint, plan.name, span, dtype, buffers.raw, buffers.values)
-        with np.errstate(over="ignore", invalid="ignore", under="ignore"):
-            if self._identities:
-                np.add(state.sums[place], values, out=pending)
-            else:
-                np.copyto(pending, values)  # not 0 + x: -0.0 stays
-            np.divide(pending, len(self._identities) + 1.0, out=total)
-        if not fits(total, plan.output.dtype):
-            raise tensor_fault(plan, total, span, [proposal.checkpoint], [proposal.label])
-        return rounded(plan, span, total, buffers.output)
+        place, dtype, output = _place(state, plan, span, 1), plan.stored.dtype, plan.output.dtype
+        pending, n = state.pending[place], len(self._identities) + 1
+        term = read_bytes(proposal.checkpoint, plan.name, span, ITEM_BYTES[dtype], self._raw)
+        data = self._output[: span.size * ITEM_BYTES[output]]
+        is_valid = combine_for(dtype, output)(
+            [term],
+            [1.0],
+            dtype,
+            span.size,
+            before=state.sums[place].data if self._identities else None,
+            after=pending.data,
+            rounding=Rounding(float(n), 1.0, output, data),
+        )
+        if not is_valid:
+            raise tensor_fault(plan, pending / n, span, [proposal.checkpoint], [proposal.label])
+        return Chunk(plan.name, plan.output, span.start * ITEM_BYTES[output], data)
 
     def _copied(self, state: _State, plan: TensorPlan, span: Span, proposal: _Proposal) -> Chunk:
         item_bytes = ITEM_BYTES[plan.stored.dtype]
-        kept = state.copied[_place(state, plan, span, item_bytes)]
+        kept = state.copied[_place(state, plan, span, item_bytes)].data
         if not self._identities:
             read_bytes(proposal.checkpoint, plan.name, span, item_bytes, kept)
-        elif self._on_difference and not plan.stored.is_float and plan.name not in proposal.differing:
-            raw = read_bytes(proposal.checkpoint, plan.name, span, item_bytes, self._buffers.raw)
-            if not np.array_equal(raw, kept):
-                proposal.differing.add(plan.name)  # told once
-                self._on_difference(plan.name, proposal.label)
-        data = self._buffers.output[: len(kept)]
-        np.copyto(data, kept)  # a caller may change what it is handed, not what is kept
-        return Chunk(plan.name, plan.output, span.start * item_bytes, data.data)
+        elif (
+            self._on_difference
+            and not plan.stored.is_float
+            and plan.name not in proposal.differing
+            and read_bytes(proposal.checkpoint, plan.name, span, item_bytes, self._raw) != kept
+        ):
+            proposal.differing.add(plan.name)  # told once
+            self._on_difference(plan.name, proposal.label)
+        data = self._output[: len(kept)]
+        data[:] = kept  # a caller may change what it is handed, not what is kept
+        return Chunk(plan.name, plan.output, span.start * item_bytes, data)
 
 
 def _place(state: _State, plan: TensorPlan, span: Span, unit: int) -> slice:
