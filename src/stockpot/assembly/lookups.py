@@ -81,7 +81,9 @@ class Lookups:
         return before
 
     def _prepare(self, name: str, looked_up: torch.Tensor) -> None:
-        rows = looked_up.detach().reshape(-1).long().unique()
+        import torch
+
+        rows = torch.unique(looked_up.detach().reshape(-1).long())
         is_ready = self._is_ready[name]
         if rows.numel() and not 0 <= int(rows[0]) <= int(rows[-1]) < len(is_ready):
             return  # the module's own error names the index

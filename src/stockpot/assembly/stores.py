@@ -22,8 +22,8 @@ __all__ = ["Deltas", "SomeTensors", "Store", "Streamed"]
 Array: TypeAlias = np.ndarray[Any, Any]
 Map: TypeAlias = Callable[..., Iterable[Any]]
 
-#: Read at once from each ingredient: with the sum it adds to, this stays in a core's second cache.
-READ_BYTES = 2**18
+#: Read at once from each ingredient. Measured: smaller pays for calls; the sum and two of these stay in a cache.
+READ_BYTES = 2**20
 
 
 class Store(Protocol):
@@ -227,7 +227,7 @@ class Streamed:
             first = next(ingredients_values)
             sums[0] += float(first.dot(part))
             for position, values in enumerate(ingredients_values, start=1):
-                sums[position] += float((values - first).dot(part))
+                sums[position] += float(values.sub_(first).dot(part))  # the buffer is ours
         sums[1:] += sums[0]
         return sums
 
