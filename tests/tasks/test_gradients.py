@@ -121,7 +121,9 @@ def test_the_resident_model_is_reloaded_after_learning(tiny: Path) -> None:
     before = task.predict(uniform(runs), "held_out").logits
     with task.gradient(runs) as gradient:
         gradient(np.array([[0.9, 0.05, 0.05]]), 1.0, 0)
+        np.testing.assert_array_equal(task.predict(uniform(runs), "held_out").logits, before)
     np.testing.assert_array_equal(task.predict(uniform(runs), "held_out").logits, before)
+    gradient.close()
 
 
 @pytest.mark.parametrize("granularity", ["model", "tensor"])

@@ -125,8 +125,9 @@ class Mixture:
         """Mixes all rows of all embeddings, now and from now on."""
         names = tuple(sorted(self._lookups.names))
         self._lookups.close()
-        self._whole += names
-        self._store.load(names, self._coefficients)
+        if names:
+            self._whole += names
+            self._store.load(names, self._coefficients)
 
     def _load_rows(self, name: str, rows: torch.Tensor) -> None:
         self._store.load_rows(name, rows, self._coefficients)

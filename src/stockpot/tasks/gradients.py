@@ -149,7 +149,8 @@ class ModuleGradient:
     def close(self) -> None:
         """Closes files and threads; the module's parameters require gradients as before."""
         try:
-            self._mixture.close()  # it still uses the threads
+            self._when_changed()  # what is left of the weights is mixed now, on the threads
+            self._mixture.close()
         finally:
             self._pool.shutdown()
             for parameter, required in self._required:
