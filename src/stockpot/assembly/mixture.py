@@ -6,17 +6,18 @@ tensors t of group g of ``<dL/dtheta_t, theta_{i, t}>``: one backward pass throu
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import Executor
-from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from contextlib import AbstractContextManager, ExitStack
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
+from stockpot.assembly.lookups import Lookups
 from stockpot.assembly.opened import opened
 from stockpot.assembly.resident import assign_to
-from stockpot.assembly.tensors import fill
-from stockpot.kernel import Chunk, blend, dot_products
+from stockpot.assembly.stores import Deltas, SomeTensors, Store, Streamed
+from stockpot.kernel import Chunk, blend
 from stockpot.types import Checkpoint, Coefficients, Ingredient, TensorSpec
 
 if TYPE_CHECKING:
@@ -34,7 +35,8 @@ class Mixture:
     """Makes a module's weights those of given coefficients, and turns parameter gradients into coefficient gradients.
 
     Tensors are found by name, never by position. Buffers are mixed but have no gradient. Tensors that are the same in
-    all ingredients (frozen embeddings) are loaded once: with rows that sum to one they change nothing.
+    all ingredients (frozen embeddings) are loaded once: with rows that sum to one they change nothing. Of embeddings
+    only the rows that a batch looks up are mixed, and multiplied with the gradient: see `Lookups`.
 
     Args:
         module: on its device, in its dtype; its own weights are overwritten.
@@ -69,13 +71,16 @@ class Mixture:
             self._rows = _row_by_name(groups, floats)
             self._shape = (1 if groups is None else len(groups), len(ingredients))
             n_bytes = sum(checkpoints[0].specs[name].n_elements for name in varying) * 4 * len(ingredients)
-            make = _Deltas if n_bytes <= budget_bytes else _Streamed
+            make = Deltas if n_bytes <= budget_bytes else Streamed
             map_ = map if pool is None else pool.map
-            self._store: _Store = make(module, checkpoints, ingredients, varying, self._rows, map_)
+            self._store: Store = make(module, checkpoints, ingredients, varying, self._rows, map_)
+            self._coefficients: Array = np.tile(np.eye(1, len(ingredients)), (self._shape[0], 1))
+            self._lookups = Lookups(module, self._parameters, self._load_rows)
+            self._whole = tuple(name for name in varying if name not in self._lookups.names)
         except BaseException:
             self._files.close()
             raise
-        if isinstance(self._store, _Deltas):
+        if isinstance(self._store, Deltas):
             self._files.close()
 
     def __enter__(self) -> Mixture:
@@ -85,22 +90,47 @@ class Mixture:
         self.close()
 
     def close(self) -> None:
-        """Closes the ingredients' files."""
-        self._files.close()
+        """Mixes what is left of the module's weights and closes the ingredients' files."""
+        try:
+            self.stop_lookups()
+        finally:
+            self._files.close()
 
     @property
     def is_streamed(self) -> bool:
         """Whether ingredients are read again for every step."""
-        return isinstance(self._store, _Streamed)
+        return isinstance(self._store, Streamed)
 
     @property
     def parameters(self) -> tuple[torch.nn.Parameter, ...]:
         """The parameters to take gradients by, in a fixed order."""
         return tuple(dict.fromkeys(self._parameters.values()))
 
+    @property
+    def has_lookups(self) -> bool:
+        """Whether rows of embeddings are mixed as they are looked up; the others are NaN."""
+        return bool(self._lookups.names)
+
     def load(self, coefficients: Array) -> None:
-        """Makes the module's weights those of `coefficients` [groups, k]."""
-        self._store.load(coefficients)
+        """Makes the module's weights those of `coefficients` [groups, k]; embeddings' rows inside `looking_up`."""
+        self._coefficients = np.array(coefficients, dtype=np.float64)
+        self._lookups.forget()
+        self._store.load(self._whole, self._coefficients)
+
+    def looking_up(self) -> AbstractContextManager[None]:
+        """Inside, forward passes mix the embeddings' rows that they need."""
+        return self._lookups.active()
+
+    def stop_lookups(self) -> None:
+        """Mixes all rows of all embeddings, now and from now on."""
+        names = tuple(sorted(self._lookups.names))
+        self._lookups.close()
+        if names:
+            self._whole += names
+            self._store.load(names, self._coefficients)
+
+    def _load_rows(self, name: str, rows: torch.Tensor) -> None:
+        self._store.load_rows(name, rows, self._coefficients)
 
     def coefficient_gradient(self, gradients: Sequence[torch.Tensor | None]) -> Array:
         """dL/dalpha [groups, k] float64 from dL/dtheta, one per entry of `parameters`; None counts as zero."""
@@ -114,123 +144,6 @@ class Mixture:
         for name, products in self._store.products(present):
             result[self._rows[name]] += products
         return result
-
-
-class _Store(Protocol):
-    """Where the ingredients' values come from."""
-
-    def load(self, coefficients: Array) -> None: ...
-
-    def products(self, gradients: Mapping[str, torch.Tensor]) -> Iterable[tuple[str, Array]]: ...
-
-
-_Map: TypeAlias = Callable[..., Iterable[Any]]
-
-
-class _Deltas:
-    """In memory: the first ingredient and how the others differ from it, in the module's dtype.
-
-    ``sum_i alpha_i theta_i = (sum_i alpha_i) theta_1 + sum_i alpha_i delta_i``; inner products with the small
-    differences lose no digits to the large common part.
-    """
-
-    def __init__(
-        self,
-        module: torch.nn.Module,
-        checkpoints: Sequence[Checkpoint],
-        ingredients: Sequence[Ingredient],
-        varying: Sequence[str],
-        rows: Mapping[str, int],
-        map_: _Map,
-    ) -> None:
-        import torch
-
-        self._rows, self._map, self._k = rows, map_, len(checkpoints)
-        self._targets = {name: _flat(module.state_dict()[name]) for name in varying}
-        self._first = {name: target.clone() for name, target in self._targets.items()}
-        self._deltas = {name: torch.empty((self._k - 1, t.numel()), dtype=t.dtype, device=t.device)
-                        for name, t in self._targets.items()}  # fmt: skip
-        for position, checkpoint in enumerate(checkpoints[1:]):
-            for chunk in blend(
-                [_Some(checkpoint, varying)], Coefficients.equal(1), labels=[ingredients[position + 1].name]
-            ):
-                fill(self._deltas[chunk.name][position], chunk)
-        for name, deltas in self._deltas.items():
-            deltas -= self._first[name]
-
-    def load(self, coefficients: Array) -> None:
-        for _ in self._map(lambda name: self._load(name, coefficients[self._rows[name]]), self._targets):
-            pass
-
-    def _load(self, name: str, row: Array) -> None:
-        import torch
-
-        target, first = self._targets[name], self._first[name]
-        factors = torch.as_tensor(row[1:], dtype=target.dtype, device=target.device)
-        torch.addmv(first, self._deltas[name].t(), factors, beta=float(row.sum()), out=target)
-
-    def products(self, gradients: Mapping[str, torch.Tensor]) -> Iterable[tuple[str, Array]]:
-        return zip(gradients, self._map(self._products, gradients.items()), strict=True)
-
-    def _products(self, item: tuple[str, torch.Tensor]) -> Array:
-        name, gradient = item
-        flat = gradient.reshape(-1).to(self._first[name].dtype)
-        # In the parameters' own precision: with rows that sum to one this part changes nothing, and costs a pass else.
-        common = float(flat.dot(self._first[name]))
-        return common + np.concatenate([[0.0], (self._deltas[name] @ flat).double().cpu().numpy()])
-
-
-class _Streamed:
-    """From the files, every time: memory of one chunk whatever the number of ingredients."""
-
-    def __init__(
-        self,
-        module: torch.nn.Module,
-        checkpoints: Sequence[Checkpoint],
-        ingredients: Sequence[Ingredient],
-        varying: Sequence[str],
-        rows: Mapping[str, int],
-        map_: _Map,
-    ) -> None:
-        del map_  # reading is bound by memory and disk, and one set of buffers is the point of it
-        self._targets = {name: module.state_dict()[name] for name in varying}
-        self._checkpoints = [_Some(checkpoint, varying) for checkpoint in checkpoints]
-        self._labels = [ingredient.name for ingredient in ingredients]
-        self._rows = rows
-        self._names_by_row: dict[int, list[str]] = {}
-        for name in varying:
-            self._names_by_row.setdefault(rows[name], []).append(name)
-
-    def load(self, coefficients: Array) -> None:
-        rows = tuple(tuple(float(value) for value in coefficients[row]) for row in self._names_by_row)
-        groups = tuple(tuple(names) for names in self._names_by_row.values())
-        if not rows:
-            return
-        for chunk in blend(self._checkpoints, Coefficients(rows, groups), labels=self._labels):
-            fill(self._targets[chunk.name], chunk)
-
-    def products(self, gradients: Mapping[str, torch.Tensor]) -> Iterable[tuple[str, Array]]:
-        for name, gradient in gradients.items():
-            yield name, dot_products(self._checkpoints, name, gradient.detach().reshape(-1).float().cpu().numpy())
-
-
-class _Some:
-    """A checkpoint of which only some tensors are seen."""
-
-    def __init__(self, checkpoint: Checkpoint, names: Collection[str]) -> None:
-        self._checkpoint = checkpoint
-        self.source = checkpoint.source
-        # Another ingredient may store a tied tensor under another of its names.
-        self.specs: Mapping[str, TensorSpec] = {
-            name: checkpoint.specs[checkpoint.tied.get(name, name)] for name in names
-        }
-        self.tied: Mapping[str, str] = {}
-
-    def read_into(self, name: str, buffer: memoryview, start: int) -> None:
-        self._checkpoint.read_into(self._checkpoint.tied.get(name, name), buffer, start)
-
-    def close(self) -> None:
-        self._checkpoint.close()
 
 
 def _load_first(module: torch.nn.Module, checkpoint: Checkpoint, label: str) -> None:
@@ -253,7 +166,7 @@ def _varying(checkpoints: Sequence[Checkpoint], names: Sequence[str]) -> list[st
     return [name for name in names if name in differing]
 
 
-class _AsBytes(_Some):
+class _AsBytes(SomeTensors):
     """The same tensors declared as bytes, so that the kernel compares instead of adding."""
 
     def __init__(self, checkpoint: Checkpoint, names: Collection[str]) -> None:
@@ -278,7 +191,3 @@ def _row_by_name(groups: tuple[tuple[str, ...], ...] | None, names: Sequence[str
     if groups is None:
         return dict.fromkeys(names, 0)
     return {name: row for row, group in enumerate(groups) for name in group}
-
-
-def _flat(tensor: torch.Tensor) -> torch.Tensor:
-    return tensor.view(-1)

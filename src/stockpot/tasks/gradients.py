@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import numpy as np
 
@@ -23,6 +23,7 @@ __all__ = ["MICRO_ROWS", "GradientOptions", "ModuleGradient", "held_out_parts"]
 
 Array: TypeAlias = np.ndarray[Any, Any]
 Rows: TypeAlias = Sequence[int]
+_T = TypeVar("_T")
 
 #: Rows that one thread takes at once. Fixed, so that no bit depends on the number of threads.
 MICRO_ROWS = 16
@@ -147,10 +148,13 @@ class ModuleGradient:
 
     def close(self) -> None:
         """Closes files and threads; the module's parameters require gradients as before."""
-        self._pool.shutdown()
-        self._mixture.close()
-        for parameter, required in self._required:
-            parameter.requires_grad_(required)
+        try:
+            self._when_changed()  # what is left of the weights is mixed now, on the threads
+            self._mixture.close()
+        finally:
+            self._pool.shutdown()
+            for parameter, required in self._required:
+                parameter.requires_grad_(required)
 
     @property
     def groups(self) -> tuple[tuple[str, ...], ...] | None:
@@ -164,25 +168,44 @@ class ModuleGradient:
 
     def __call__(self, coefficients: Array, logit_scale: float, batch: int) -> LossAndGradient:
         """Mean cross-entropy (nats) of batch number `batch`, its gradient [groups, k] and that by the logit scale."""
-        self._load(coefficients)
         rows = self._rows_of(batch)
+        loss, scale_gradient, gradients = self._finite(
+            coefficients, lambda: self._summed(rows, logit_scale), lambda found: found[0]
+        )
+        return LossAndGradient(loss, self._mixture.coefficient_gradient(gradients), scale_gradient)
+
+    def stopping_loss(self, coefficients: Array, logit_scale: float) -> float:
+        """Mean cross-entropy (nats) on the part that is not trained on."""
+        rows = self._stopping.tolist()
+
+        def loss() -> float:
+            parts = self._pool.map(
+                lambda part: float(self._loss(part, logit_scale, len(rows), with_gradient=False)), self._batches(rows)
+            )
+            return math.fsum(parts)
+
+        return self._finite(coefficients, loss, lambda found: found)
+
+    def _finite(self, coefficients: Array, evaluate: Callable[[], _T], loss: Callable[[_T], float]) -> _T:
+        """What `evaluate` finds at these coefficients; NaN is believed only where no weight is missing."""
+        self._load(coefficients)
+        with self._mixture.looking_up():
+            found = evaluate()
+        if math.isfinite(loss(found)) or not self._mixture.has_lookups:
+            return found
+        self._mixture.stop_lookups()
+        return evaluate()
+
+    def _summed(self, rows: Rows, logit_scale: float) -> tuple[float, float, list[torch.Tensor | None]]:
+        """The pieces' losses, gradients by the logit scale and by the parameters, added in the pieces' order."""
         parts = self._pool.map(lambda part: self._backward(part, logit_scale, len(rows)), self._batches(rows))
-        loss, scale_gradient, totals = 0.0, 0.0, [None] * len(self._mixture.parameters)
+        loss, scale_gradient = 0.0, 0.0
+        totals: list[torch.Tensor | None] = [None] * len(self._mixture.parameters)
         for part_loss, part_scale_gradient, gradients in parts:
             loss += part_loss
             scale_gradient += part_scale_gradient
             totals = [_added(total, gradient) for total, gradient in zip(totals, gradients, strict=True)]
-        return LossAndGradient(loss, self._mixture.coefficient_gradient(totals), scale_gradient)
-
-    def stopping_loss(self, coefficients: Array, logit_scale: float) -> float:
-        """Mean cross-entropy (nats) on the part that is not trained on."""
-        self._load(coefficients)
-        rows = self._stopping.tolist()
-        with self._torch.no_grad():
-            parts = self._pool.map(
-                lambda part: self._loss(part, logit_scale, len(rows), with_gradient=False), self._batches(rows)
-            )
-            return math.fsum(float(loss) for loss in parts)
+        return loss, scale_gradient, totals
 
     def _rows_of(self, batch: int) -> Rows:
         """The training rows of a batch: every pass has its own order, drawn by (seed, pass)."""
@@ -228,4 +251,8 @@ def _groups(ingredients: Sequence[Ingredient], granularity: Granularity) -> tupl
 def _added(total: Any, gradient: Any) -> Any:
     if gradient is None:
         return total
-    return gradient if total is None else total.add_(gradient)
+    if total is None:
+        return gradient
+    if total.is_sparse:
+        return gradient + total  # sparse if both are
+    return total.add_(gradient)
