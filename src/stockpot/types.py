@@ -364,10 +364,16 @@ class Incumbent:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Predictions:
-    """Logits [n, classes] float32 and labels [n] int64 of one soup on one split."""
+    """Logits [n, classes] float32 and labels [n] int64 of one soup on one split.
+
+    Args:
+        logits, labels: of every example in its own order, or of `rows`.
+        rows: [m] which examples, in the order of evaluation, where the soup was given up; None: all.
+    """
 
     logits: np.ndarray[Any, Any]
     labels: np.ndarray[Any, Any]
+    rows: np.ndarray[Any, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
