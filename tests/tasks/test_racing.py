@@ -14,6 +14,7 @@ from stockpot.assembly import with_digests
 from stockpot.checkpoints import ingredients
 from stockpot.experiment.bench import TaskBench
 from stockpot.journal import Journal
+from stockpot.metrics import METRICS
 from stockpot.recipes import greedy, pruned, single, uniform
 from stockpot.tasks import load_task
 from stockpot.tasks.racing import Raced, hard_first, margins, race, wrong_chances
@@ -317,7 +318,29 @@ def test_a_test_needs_whole_scores(tiny: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("metric", ["nll", "f1_macro"])
-def test_metrics_that_are_no_shares_are_scored_whole(tiny: Path, tmp_path: Path, metric: str) -> None:
+def test_metrics_that_are_no_shares_are_scored_whole_and_it_is_said(tiny: Path, tmp_path: Path, metric: str) -> None:
     with Journal(tmp_path / "a") as journal:
         bench, runs = bench_of(tiny, journal, metric=metric)
+        assert bench.notes == ()
         assert not any(step.score.is_abandoned for step in greedy(runs, bench.evaluate).steps)
+        (note,) = bench.notes
+        assert f"all held-out examples: {metric} does not count right answers" in note
+
+
+def test_the_forecast_is_the_metric_of_averaged_logits(tiny: Path, tmp_path: Path) -> None:
+    with Journal(tmp_path / "a") as journal:
+        bench, runs = bench_of(tiny, journal, metric="nll")
+        incumbent, candidate = uniform(runs[:2]), uniform(runs[:3])
+        asked = Incumbent(incumbent, Score(0.0))
+        assert bench.forecast(candidate, asked) is None
+        before = bench.predictions(incumbent, "held_out")
+        newest = bench.predictions(single(runs[2]), "held_out").logits
+        mean = (2 * before.logits.astype(np.float64) + newest) / 3
+        expected = -METRICS["nll"](mean, before.labels).value
+        assert bench.forecast(candidate, asked) == pytest.approx(expected)
+        soup = greedy(runs, bench.evaluate, max_evaluations=1, forecast=bench.forecast)
+        assert soup.approximate
+        first, second = (step.ingredient for step in soup.steps)
+        others = [run for run in runs if run != first]
+        rival = Incumbent(single(first), Score(0.0))
+        assert second == max(others, key=lambda run: bench.forecast(uniform([first, run]), rival))

@@ -35,7 +35,7 @@ from stockpot.metrics import (
     score_over_splits,
     shift_mean,
 )
-from stockpot.recipes import Granularity, OpenGradient, single
+from stockpot.recipes import Forecast, Granularity, OpenGradient, single
 from stockpot.records import Cell, Comparison, SelectionOptimism
 from stockpot.tasks import Task
 from stockpot.tasks.gradients import GradientOptions
@@ -54,6 +54,10 @@ class Bench(Protocol):
     higher_is_better: bool
     evaluate: Evaluate
     evaluate_ensemble: Evaluate | None
+
+    @property
+    def forecast(self) -> Forecast | None:
+        """What a soup's held-out utility is expected to be, from cached logits; None where there are none."""
 
     def open_gradient(self, ingredients: Sequence[Ingredient], learned: LearnedConfig) -> OpenGradient | None:
         """What learned soups are learned by; None where there are no gradients."""
@@ -188,7 +192,12 @@ class TaskBench:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """How much of the held-out split the candidates of the recipes have needed."""
+        """How much of the held-out split the candidates of the recipes have needed; why all, where it was all."""
+        if not METRICS[self.metric].is_share and self.n_examples_asked:
+            return (
+                f"Every candidate was evaluated on all held-out examples: {self.metric} does not count right answers, "
+                "so nothing settles it early.",
+            )
         if self.n_examples_evaluated == self.n_examples_asked:
             return ()
         share = 100 * self.n_examples_evaluated / self.n_examples_asked
@@ -210,6 +219,24 @@ class TaskBench:
         if known is not None:
             return self.task.complete(soup, split, known)
         return self.task.predict(soup, split, against=against)
+
+    @property
+    def forecast(self) -> Forecast:
+        """The metric of the averaged logits of the incumbent and the newest ingredient, where both are cached."""
+
+        @lru_cache(maxsize=1)  # the incumbent is the same for all candidates of a step
+        def known_of(incumbent: Soup) -> Predictions | None:
+            return self._cached(incumbent)
+
+        def expected(soup: Soup, incumbent: Incumbent) -> float | None:
+            known, newest = known_of(incumbent.soup), self._cached(single(soup.ingredients[-1]))
+            if known is None or newest is None:
+                return None
+            n = len(soup.ingredients) - 1
+            mean = (n * known.logits.astype(np.float64) + newest.logits) / (n + 1)
+            return METRICS[self.metric](mean, known.labels).utility
+
+        return expected
 
     def _guesses(self, soup: Soup, incumbent: Soup) -> tuple[Values, Values] | None:
         """Two guesses at a soup's held-out logits; None where the incumbent's are not cached.
@@ -247,8 +274,12 @@ class TaskBench:
         return METRICS[self.metric].is_share and against.significance is None and self.task.is_order_invariant
 
     def _cached_logits(self, soup: Soup) -> Values | None:
+        kept = self._cached(soup)
+        return None if kept is None else kept.logits
+
+    def _cached(self, soup: Soup) -> Predictions | None:
         kept = self._journal.predictions(soup_key(soup, self.task.identity("held_out")))
-        return None if kept is None else kept["logits"]
+        return None if kept is None else Predictions(kept["logits"], kept["labels"])
 
     def _given_up(self, predictions: Predictions, n: int) -> Score:
         right = per_example(self.metric)(predictions.logits, predictions.labels)
@@ -314,6 +345,7 @@ class CallableBench:
 
     evaluate_ensemble: Evaluate | None = None
     notes: tuple[str, ...] = ()
+    forecast: Forecast | None = None
 
     def __init__(self, function: Callable[..., float | Score], journal: Journal, *, name: str) -> None:
         self.metric = "score"
