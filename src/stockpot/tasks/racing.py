@@ -55,7 +55,8 @@ def wrong_chances(guesses: Array, rows: Array, observed: Array) -> Array:
 
     With two guesses the margin is taken to be ``g_1 + rho (g_0 - g_1)`` and noise of spread sigma; rho, in [0, 1], and
     sigma are the least-squares ones over what was seen. Then ``P(wrong) = 1 / (1 + exp(1.7 margin / sigma))``, which is
-    the normal tail to within 0.01. Before anything was seen: rho 1, and the spread that the guesses have between them.
+    the normal tail to within 0.01. Before anything was seen: rho 1, and the spread that the guesses have between them,
+    at least 0.3 of the usual margin.
 
     Args:
         guesses: [2, n] margins; the first is trusted until the evaluation shows that the second is nearer.
@@ -71,7 +72,7 @@ def wrong_chances(guesses: Array, rows: Array, observed: Array) -> Array:
     """
     first, second = guesses
     apart = first - second
-    rho, spread = 1.0, math.sqrt(float(np.mean(apart**2)))
+    rho, spread = 1.0, max(math.sqrt(float(np.mean(apart**2))), 0.3 * float(np.abs(first).mean()))
     if len(rows):
         seen = apart[rows]
         weight = float(seen @ seen)
