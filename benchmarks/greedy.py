@@ -271,8 +271,8 @@ def page(rows: Sequence[dict[str, Any]], n: int, *, quick: bool) -> Iterator[str
     yield "Made-up logits, 12 classes, five lengths, batches of 64; named rows are finished runs like the quickstart"
     yield "(1,000 held-out examples, batches of 32). In every row the three ways keep the same ingredients."
     titles = "models, k, best single, accepted, plain, natural order, **ours**, floor, whole batches, ours / floor"
-    yield "\n| " + " | ".join([*titles.split(", "), "ours / whole batches"]) + " |"
-    yield "| :-- | " + "--: | " * 9 + "--: |"
+    yield "\n| " + " | ".join([*titles.split(", "), "ours / error rates", "ours / whole batches"]) + " |"
+    yield "| :-- | " + "--: | " * 10 + "--: |"
     for row in rows:
         kept = f"{row['accepted']} of {row['k'] - 1}"
         shares = [
@@ -281,21 +281,24 @@ def page(rows: Sequence[dict[str, Any]], n: int, *, quick: bool) -> Iterator[str
             f"{row['floor']:.3f}",
             f"{row['whole_batches']:.3f}",
         ]
-        ratios = [f"{row['ours_over_floor']:.2f}", f"{row['ours_over_whole_batches']:.2f}"]
+        ratios = [f"{row[f'ours_over_{name}']:.2f}" for name in ("floor", "error_rates", "whole_batches")]
         cells = [row["name"], row["k"], f"{100 * row['best']:.1f} %", kept, 1, *shares, *ratios]
         yield f"| {' | '.join(map(str, cells))} |"
     yield "\nFloor: all examples of what is kept, and of every other candidate as many wrong ones as the incumbent has,"
     yield "and one more: no order needs fewer. Whole batches: the fewest batches of one length that hold so many, had"
-    yield f"one known the answers.\n\n{summary(rows)}"
+    yield "one known the answers. Error rates: a + (1 - a) e, with the share a of candidates that are kept and the error"
+    yield "rate e of the others; more than the floor where candidates are much worse than the incumbent. Where ours is far"
+    yield "from whole batches, half of what mixing adds is drawn anew for each soup, and no logits at hand foretell it."
+    yield f"\n{summary(rows)}"
 
 
 def summary(rows: Sequence[dict[str, Any]]) -> str:
-    within = sum(row["ours_over_floor"] <= 1.1 for row in rows)
+    within, by_rates = (sum(row[name] <= 1.1 for row in rows) for name in ("ours_over_floor", "ours_over_error_rates"))
     above = max(row["batches_above_1.1_floors_per_candidate"] for row in rows)
     blind = max(row["ours_over_whole_batches"] for row in rows)
     return (
-        f"Within 1.1 of the floor: {within} of {len(rows)} rows. The worst takes {max(above, 0.0):.2f} batches a\n"
-        f"candidate more than 1.1 of the floor; no row takes more than {blind:.2f} of what whole batches allow."
+        f"Within 1.1 of the floor: {within} of {len(rows)} rows, of the error rates: {by_rates}. The worst row takes "
+        f"{max(above, 0.0):.1f} batches\na candidate more than 1.1 of the floor, and {blind:.2f} of what whole batches allow."
     )
 
 
