@@ -286,19 +286,19 @@ def page(rows: Sequence[dict[str, Any]], n: int, *, quick: bool) -> Iterator[str
         yield f"| {' | '.join(map(str, cells))} |"
     yield "\nFloor: all examples of what is kept, and of every other candidate as many wrong ones as the incumbent has,"
     yield "and one more: no order needs fewer. Whole batches: the fewest batches of one length that hold so many, had"
-    yield "one known the answers. Error rates: a + (1 - a) e, with the share a of candidates that are kept and the error"
-    yield "rate e of the others; more than the floor where candidates are much worse than the incumbent. Where ours is far"
-    yield "from whole batches, half of what mixing adds is drawn anew for each soup, and no logits at hand foretell it."
+    yield "one known the answers. Error rates: a + (1 - a) e, with the share a of candidates that are kept and the"
+    yield "error rate e of the others; more than the floor where candidates are much worse than the incumbent."
     yield f"\n{summary(rows)}"
 
 
 def summary(rows: Sequence[dict[str, Any]]) -> str:
-    within, by_rates = (sum(row[name] <= 1.1 for row in rows) for name in ("ours_over_floor", "ours_over_error_rates"))
+    names = ("ours_over_floor", "ours_over_error_rates")
+    within, by_rates = (sum(row[name] <= 1.1 for row in rows) for name in names)
     above = max(row["batches_above_1.1_floors_per_candidate"] for row in rows)
     blind = max(row["ours_over_whole_batches"] for row in rows)
     return (
-        f"Within 1.1 of the floor: {within} of {len(rows)} rows, of the error rates: {by_rates}. The worst row takes "
-        f"{max(above, 0.0):.1f} batches\na candidate more than 1.1 of the floor, and {blind:.2f} of what whole batches allow."
+        f"Within 1.1 of the floor: {within} of {len(rows)} rows, of the error rates: {by_rates}. The worst row takes\n"
+        f"{max(above, 0.0):.1f} batches a candidate more than 1.1 of the floor, and {blind:.2f} of whole batches."
     )
 
 
