@@ -264,9 +264,7 @@ def searched(world: World, name: str) -> tuple[Soup, int]:
 def page(rows: Sequence[dict[str, Any]], n: int, *, quick: bool) -> Iterator[str]:
     yield "# What greedy's candidates cost"
     has_runs = any("alike" not in row for row in rows)
-    command = (
-        f"python benchmarks/greedy.py{' --quick' if quick else ''}{' --quickstart FOLDER ...' if has_runs else ''}"
-    )
+    command = f"python benchmarks/greedy.py{' --quick' if quick else ''}{' --quickstart FOLDER' if has_runs else ''}"
     yield f"\nMade by `{command}` on {date.today()}, numpy {version('numpy')}."
     if quick:
         yield "\n**A quick run: no number here means anything.**"
