@@ -35,13 +35,17 @@ def soups(draw: st.DrawFn) -> Soup:
     tried = st.sampled_from(chosen) | ingredients
     steps = draw(st.lists(st.builds(Step, tried, scores, st.booleans()), max_size=4))
     combine = draw(st.sampled_from(["weights", "logits"]))
-    return Soup(tuple(chosen), Coefficients(rows, groups), draw(words), combine, draw(numbers), tuple(steps))
+    return Soup(
+        tuple(chosen), Coefficients(rows, groups), draw(words), combine, draw(numbers), tuple(steps),
+        approximate=draw(st.booleans()),
+    )  # fmt: skip
 
 
 cells = st.builds(Cell, numbers, st.none() | numbers, counts, st.none() | numbers, counts)
 rows = st.builds(
     Row, st.sampled_from(METHODS) | words, st.floats(0, 1e6), st.integers(1, 100),
     st.dictionaries(words, cells, max_size=4), st.lists(words, max_size=3).map(tuple),
+    approximate=st.none() | st.booleans(),
 )  # fmt: skip
 comparisons = st.builds(Comparison, words, words, words, numbers, st.none() | numbers, counts, st.none() | numbers)
 results = st.builds(

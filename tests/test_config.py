@@ -242,12 +242,18 @@ def test_a_wrong_task_is_explained(path: str, value: Any, expected: str) -> None
         ("task.data.train", ..., "task.data.train: is missing; an experiment fine-tunes"),
         ("task.metrik", "x", "experiment: task.metrik: unknown key (did you mean 'metric'?)"),
         ("random_orders", 0, "random_orders: got 0; allowed: a number >= 1"),
+        ("max_evaluations", 0, "max_evaluations: got 0; allowed: a number >= 1"),
         ("acceptance", {"minimum_gain": float("nan")}, "acceptance.minimum_gain: got nan; allowed: a finite number"),
         ("acceptance", {"strict": "yes"}, "acceptance.strict: got 'yes'; allowed: true or false"),
     ],
 )
 def test_a_wrong_experiment_is_explained(path: str, value: Any, expected: str) -> None:
     assert any(expected in problem for problem in problems_of(changed(EXPERIMENT, path, value)))
+
+
+def test_an_experiment_without_a_budget_is_the_one_it_was_before_there_were_budgets() -> None:
+    assert "max_evaluations" not in c.canonical(c.experiment_config(EXPERIMENT))
+    assert c.canonical(c.experiment_config({**EXPERIMENT, "max_evaluations": 5}))["max_evaluations"] == 5
 
 
 @pytest.mark.parametrize(

@@ -290,6 +290,7 @@ class Soup:
         logit_scale: beta of a learned soup: logits are multiplied with it.
         steps: what was tried, scored and kept.
         curve: what a learned soup was compared at.
+        approximate: whether the search left out evaluations that its recipe makes, so that another soup may be right.
 
     Raises:
         BlendError: no ingredients, or coefficients of another number.
@@ -307,6 +308,7 @@ class Soup:
     logit_scale: float = 1.0
     steps: tuple[Step, ...] = ()
     curve: tuple[CurvePoint, ...] = ()
+    approximate: bool = False
 
     def __post_init__(self) -> None:
         if not self.ingredients:
@@ -364,10 +366,16 @@ class Incumbent:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Predictions:
-    """Logits [n, classes] float32 and labels [n] int64 of one soup on one split."""
+    """Logits [n, classes] float32 and labels [n] int64 of one soup on one split.
+
+    Args:
+        logits, labels: of every example in its own order, or of `rows`.
+        rows: [m] which examples, in the order of evaluation, where the soup was given up; None: all.
+    """
 
     logits: np.ndarray[Any, Any]
     labels: np.ndarray[Any, Any]
+    rows: np.ndarray[Any, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -90,6 +90,22 @@ def test_soup_is_written_and_remembered(stockpot, checkpoints, here, recipe) -> 
     assert again.out.splitlines()[-1] == done.out.splitlines()[-1]
 
 
+def test_a_budget_is_kept_recorded_and_said(stockpot, checkpoints, here) -> None:
+    command = ["soup", "*.safetensors", "--evaluate", f"{here.name}:score", "-o"]
+    done = stockpot(*command, "short", "--max-evaluations", "1")
+    k = len(list(here.parent.glob("*.safetensors")))
+    assert f"(approximate: 1 of {k - 1} candidates were evaluated)" in done.out.splitlines()[-1]
+    assert json.loads(Path("short/soup.json").read_text())["approximate"] is True
+    assert read_soup("short").approximate
+    assert len(read_soup("short").steps) == 2
+    again = stockpot(*command, "short", "--max-evaluations", "1")
+    assert again.out.splitlines()[-1] == done.out.splitlines()[-1]
+    assert stockpot(*command, "short").code == 2  # another search than the one that lies there
+    whole = stockpot(*command, "whole", "--max-evaluations", str(k - 1))
+    assert "approximate" not in whole.out
+    assert "approximate" not in Path("whole/soup.json").read_text()
+
+
 def test_greedy_is_never_below_best(stockpot, checkpoints, here) -> None:
     for recipe in ("best", "greedy"):
         assert stockpot("soup", "*.safetensors", "--evaluate", f"{here.name}:score", "--recipe", recipe, "-o", recipe)
@@ -251,6 +267,8 @@ def test_debug_shows_the_cause(checkpoints, here, capsys) -> None:
         (["--evaluate", "math:no_such"], "no_such"),
         (["--evaluate", "math:sqrt", "--recipe", "gredy"], "gredy"),
         (["--evaluate", "math:sqrt", "--recipe", "ensemble"], "ensemble"),
+        (["--evaluate", "math:sqrt", "--recipe", "best", "--max-evaluations", "3"], "only greedy takes a budget"),
+        (["--evaluate", "math:sqrt", "--max-evaluations", "0"], "max-evaluations"),
     ],
 )
 def test_wrong_options(stockpot, checkpoints, here, options, says) -> None:

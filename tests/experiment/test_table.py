@@ -16,6 +16,7 @@ class Bench:
     """A soup's utility is that of its ingredients' names, by default their mean."""
 
     metric = "made up"
+    forecast = None
 
     def __init__(self, values: Mapping[str, float], *, higher_is_better: bool = True) -> None:
         self.higher_is_better = higher_is_better
@@ -47,6 +48,21 @@ class Bench:
 
     def optimism(self, method: str, tried: Sequence[Soup]) -> None:
         del method, tried
+
+
+def test_a_search_within_a_budget_is_called_approximate_everywhere() -> None:
+    bench = Bench({"a": 0.5, "b": 0.4, "c": 0.3, "d": 0.2})
+    cooked = choose(runs("abcd"), bench, Choices(("greedy", "uniform"), max_evaluations=2))
+    (soup,) = cooked["greedy"]
+    assert soup.approximate
+    assert len(soup.steps) == 3
+    results = tabulate(cooked, bench)
+    assert [row.method for row in results.rows if row.approximate] == ["greedy"]
+    assert "greedy is approximate: at most 2 candidates" in results.notes[-1]
+    assert "greedy is approximate" in results.sentence
+    plain = tabulate(choose(runs("abcd"), bench, Choices(("greedy",), max_evaluations=3)), bench)
+    assert not plain.notes
+    assert all(row.approximate is None for row in plain.rows)
 
 
 def runs(names: str) -> list[Ingredient]:

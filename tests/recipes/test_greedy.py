@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 from typing import Any
+from zlib import crc32
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 
 from stockpot.errors import ConfigError
 from stockpot.recipes import greedy
-from stockpot.types import Ingredient, Score, Soup
+from stockpot.types import Coefficients, Incumbent, Ingredient, Score, Soup
 
 thousands = settings(max_examples=2000, deadline=None, derandomize=True)
 hundreds = settings(max_examples=600, deadline=None, derandomize=True)
@@ -179,3 +180,55 @@ def test_every_wrong_option_is_named_at_once_and_nothing_is_evaluated() -> None:
         "combine is 'bytes', not one of weights, logits",
         "minimum_gain is -0.1, not a finite number of at least 0",
     )
+
+
+# --- a budget --------------------------------------------------------------------------------------------------------
+
+
+def utility(soup: Soup) -> float:
+    return crc32("".join(sorted(i.name for i in soup.ingredients)).encode()) % 997 / 997
+
+
+def pantry(k: int) -> list[Ingredient]:
+    return [Ingredient(name, f"runs/{name}") for name in "abcdefghij"[:k]]
+
+
+@pytest.mark.parametrize("budget", [1, 3, 8])
+def test_a_budget_tries_what_promises_most(budget: int) -> None:
+    soup = greedy(pantry(10), utility, max_evaluations=budget, forecast=lambda soup, _: utility(soup))
+    assert soup.approximate
+    assert len(soup.steps) == 1 + budget
+    left = [ingredient for ingredient in pantry(10) if ingredient != soup.steps[0].ingredient]
+    incumbent = [soup.steps[0].ingredient]
+    for step in soup.steps[1:]:
+        expected = {one: utility(Soup((*incumbent, one), Coefficients.equal(len(incumbent) + 1), "")) for one in left}
+        assert step.ingredient == max(left, key=expected.__getitem__)
+        left.remove(step.ingredient)
+        incumbent += [step.ingredient] if step.accepted else []
+    assert soup.ingredients == tuple(incumbent)
+    assert utility(soup) >= max(utility(Soup((one,), Coefficients.equal(1), "")) for one in pantry(10))
+
+
+@pytest.mark.parametrize("budget", [9, 100])
+def test_a_budget_for_all_is_the_plain_search(budget: int) -> None:
+    assert greedy(pantry(10), utility, max_evaluations=budget, forecast=lambda *_: 0.0) == greedy(pantry(10), utility)
+
+
+@pytest.mark.parametrize("forecast", [None, lambda *_: None, lambda *_: 0.5])
+def test_without_a_forecast_the_order_is_that_of_scores(forecast) -> None:
+    soup, plain = greedy(pantry(10), utility, max_evaluations=4, forecast=forecast), greedy(pantry(10), utility)
+    assert soup.steps == plain.steps[:5]
+    assert not plain.approximate
+
+
+def test_the_forecast_is_given_the_incumbent() -> None:
+    seen: list[tuple[Soup, Incumbent]] = []
+    greedy(pantry(4), utility, max_evaluations=2, forecast=lambda *asked: seen.append(asked))
+    assert [soup.ingredients[:-1] == incumbent.soup.ingredients for soup, incumbent in seen] == [True] * 5
+
+
+@pytest.mark.parametrize(("budget", "order"), [(0, "score"), (-1, "score"), (2, "given"), (2, "random")])
+def test_budgets_that_make_no_sense(budget: int, order: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        greedy(pantry(3), utility, max_evaluations=budget, order=order, generator=np.random.default_rng(0))
+    assert any("max_evaluations" in problem for problem in caught.value.problems)

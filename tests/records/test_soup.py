@@ -228,6 +228,10 @@ class TestDamage:
         step = {"ingredient": index, "score": {"value": 0.5}, "accepted": True}
         assert self.damaged_soup(tmp_path, steps=[step]).problems == (f"steps[0]: {index}",)
 
+    def test_approximate_is_true_or_absent(self, tmp_path: Path) -> None:
+        (problem,) = self.damaged_soup(tmp_path, approximate="yes").problems
+        assert problem.startswith("approximate")
+
     def test_an_unknown_way_of_combining(self, tmp_path: Path) -> None:
         (problem,) = self.damaged_soup(tmp_path, combine="words").problems
         assert problem.startswith("combine: ")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -150,3 +152,14 @@ def test_a_loss_and_its_negative_are_told_alike(test, shifts) -> None:
     verbs = ("beats", "is worse than", "but is worse", "both are significant", "no soup", "not significant")
     # Accuracy is told in tenths of a point, nll in thousandths: the same digits.
     assert [verb in gain for verb in verbs] == [verb in loss for verb in verbs]
+
+
+def test_a_search_that_was_cut_short_is_called_approximate() -> None:
+    cut = replace(row("greedy"), approximate=True)
+    differences = {("greedy", "test"): (0.02, 0.005)}
+    assert summary_sentence(results(differences, rows=(row("best", 1), cut))).endswith(
+        "; greedy is approximate: its search was cut short."
+    )
+    assert "approximate" not in summary_sentence(results(differences))
+    seen = tuple(replace(one, scores={"held_out": Cell(0.7, 0.01, 1000)}) for one in (row("best", 1), cut))
+    assert summary_sentence(results({}, rows=seen)).endswith("; greedy is approximate: its search was cut short.")

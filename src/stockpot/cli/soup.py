@@ -30,6 +30,15 @@ def soup(
     best_of: Annotated[
         bool, typer.Option("--best-of", help="The best single model, unless the soup beats it beyond noise.")
     ] = False,
+    max_evaluations: Annotated[
+        int | None,
+        typer.Option(
+            "--max-evaluations",
+            min=1,
+            show_default=False,
+            help="Candidates that greedy evaluates at most, the most promising ones; the soup is approximate then.",
+        ),
+    ] = None,
     initialisation: Initialisation = None,
     seed: Annotated[int, typer.Option(min=0, help="Of a random order.")] = 0,
     key: Key = None,
@@ -50,9 +59,14 @@ def soup(
     with progress_lines() as report:
         made = cook(
             members, out, recipe=recipe, task=task, evaluate=evaluate, initialisation=initialisation, seed=seed,
-            learned=learned_config(learned, fold=fold), best_of=best_of, fresh=fresh, on_progress=report,
+            learned=learned_config(learned, fold=fold), best_of=best_of, max_evaluations=max_evaluations,
+            fresh=fresh, on_progress=report,
         )  # fmt: skip
     names = [ingredient.name for ingredient in used_ingredients(made)]
     given = {ingredient.name for ingredient in members}  # the initialisation is part of some soups, but none of these
     n_used = sum(name in given for name in names)
-    print_line(f"{made.recipe} soup of {n_used} of {len(members)} in {out}: {', '.join(names)}")
+    tried = f" (approximate: {len(made.steps) - 1} of {len(members) - 1} candidates were evaluated)"
+    print_line(
+        f"{made.recipe} soup of {n_used} of {len(members)}{tried if made.approximate else ''} in {out}: "
+        f"{', '.join(names)}"
+    )

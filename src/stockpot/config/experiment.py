@@ -5,7 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, PlainSerializer, PrivateAttr, Strict, field_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    PlainSerializer,
+    PrivateAttr,
+    SerializerFunctionWrapHandler,
+    Strict,
+    field_validator,
+    model_serializer,
+)
 
 from stockpot.config._problems import Settings, several, shown
 from stockpot.config.learned import LearnedConfig
@@ -85,6 +94,7 @@ class ExperimentConfig(Settings):
         random_orders: orders tried by greedy_random, >= 1.
         random_orders_seed: of these orders, [0, 2**32).
         acceptance: greedy's and pruned's rule.
+        max_evaluations: candidates that greedy evaluates at most, >= 1; its soup is approximate then. null: all.
         learned: how learned soups are learned.
     """
 
@@ -97,6 +107,7 @@ class ExperimentConfig(Settings):
     random_orders: int = Field(default=3, ge=1)
     random_orders_seed: int = Field(default=0, ge=0, lt=2**32)
     acceptance: AcceptanceConfig = AcceptanceConfig()
+    max_evaluations: int | None = Field(default=None, ge=1)
     learned: LearnedConfig = LearnedConfig()
 
     _folder: Path = PrivateAttr(default=Path())
@@ -119,6 +130,14 @@ class ExperimentConfig(Settings):
         if len(set(recipes)) != len(recipes):
             raise several([((), f"got {shown(list(recipes))}; allowed: each recipe once")])
         return recipes
+
+    @model_serializer(mode="wrap")
+    def _as_written(self, as_usual: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without a budget where there is none: experiments from before there were budgets stay the same ones."""
+        settings: dict[str, Any] = as_usual(self)
+        if settings.get("max_evaluations") is None:
+            settings.pop("max_evaluations", None)
+        return settings
 
     def model_post_init(self, context: Any, /) -> None:
         """Remembers the folder, which is no setting."""

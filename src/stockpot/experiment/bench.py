@@ -21,6 +21,7 @@ from stockpot.journal import (
     Journal,
     RememberedGradient,
     identity_of_callable,
+    known_predictions,
     remember,
     remember_predictions,
     soup_key,
@@ -34,7 +35,7 @@ from stockpot.metrics import (
     score_over_splits,
     shift_mean,
 )
-from stockpot.recipes import Granularity, OpenGradient, single
+from stockpot.recipes import Forecast, Granularity, OpenGradient, single
 from stockpot.records import Cell, Comparison, SelectionOptimism
 from stockpot.tasks import Task
 from stockpot.tasks.gradients import GradientOptions
@@ -53,6 +54,10 @@ class Bench(Protocol):
     higher_is_better: bool
     evaluate: Evaluate
     evaluate_ensemble: Evaluate | None
+
+    @property
+    def forecast(self) -> Forecast | None:
+        """What a soup's held-out utility is expected to be, from cached logits; None where there are none."""
 
     def open_gradient(self, ingredients: Sequence[Ingredient], learned: LearnedConfig) -> OpenGradient | None:
         """What learned soups are learned by; None where there are no gradients."""
@@ -187,7 +192,12 @@ class TaskBench:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """How much of the held-out split the candidates of the recipes have needed."""
+        """How much of the held-out split the candidates of the recipes have needed; why all, where it was all."""
+        if not METRICS[self.metric].is_share and self.n_examples_asked:
+            return (
+                f"Every candidate was evaluated on all held-out examples: {self.metric} does not count right answers, "
+                "so nothing settles it early.",
+            )
         if self.n_examples_evaluated == self.n_examples_asked:
             return ()
         share = 100 * self.n_examples_evaluated / self.n_examples_asked
@@ -199,24 +209,77 @@ class TaskBench:
 
     def _predict_or_give_up(self, soup: Soup, split: str, *, against: Incumbent | None = None) -> Predictions:
         """Whole predictions, or fewer where the soup provably cannot replace the incumbent."""
-        if against is None or split != "held_out" or not self._may_give_up(against):
+        if split != "held_out":
             return self.task.predict(soup, split, against=against)
-        expected = self._cached_logits(against.soup)
-        if expected is None:
-            return self.task.predict(soup, split, against=against)
-        if soup.ingredients[:-1] == against.soup.ingredients:
-            newest = self._cached_logits(single(soup.ingredients[-1]))
-            n = len(against.soup.ingredients)
-            expected = expected if newest is None else (n * expected.astype(np.float64) + newest) / (n + 1)
-        return self.task.race(soup, split, expected, against=against)
+        known = known_predictions(self._journal, soup, self.task.identity(split))
+        if known is not None and not self.task.is_order_invariant:
+            known = None
+        if against is not None and self._may_give_up(against) and (guesses := self._guesses(soup, against.soup)):
+            return self.task.race(soup, split, guesses, against=against, known=known)
+        if known is not None:
+            return self.task.complete(soup, split, known)
+        return self.task.predict(soup, split, against=against)
+
+    @property
+    def forecast(self) -> Forecast:
+        """The metric of the averaged logits of the incumbent and the newest ingredient, where both are cached."""
+
+        @lru_cache(maxsize=1)  # the incumbent is the same for all candidates of a step
+        def known_of(incumbent: Soup) -> Predictions | None:
+            return self._cached(incumbent)
+
+        def expected(soup: Soup, incumbent: Incumbent) -> float | None:
+            known, newest = known_of(incumbent.soup), self._cached(single(soup.ingredients[-1]))
+            if known is None or newest is None:
+                return None
+            n = len(soup.ingredients) - 1
+            mean = (n * known.logits.astype(np.float64) + newest.logits) / (n + 1)
+            return METRICS[self.metric](mean, known.labels).utility
+
+        return expected
+
+    def _guesses(self, soup: Soup, incumbent: Soup) -> tuple[Values, Values] | None:
+        """Two guesses at a soup's held-out logits; None where the incumbent's are not cached.
+
+        The first adds to the incumbent's what the newest ingredient's own do to their mean; the second is the mean of
+        the ingredients' own.
+        """
+        theirs = self._cached_logits(incumbent)
+        if theirs is None:
+            return None
+        own, incumbents_own = self._mean_logits(soup), self._mean_logits(incumbent)
+        if own is None or incumbents_own is None:
+            return theirs, theirs
+        n = len(incumbent.ingredients)
+        # What mixing weights does beyond mixing logits is shared by soups that differ little; of an ingredient more,
+        # n parts in n + 1 are left.
+        kept = n / (n + 1) if soup.ingredients[:-1] == incumbent.ingredients else 1.0
+        return own + kept * (theirs - incumbents_own), own
+
+    def _mean_logits(self, soup: Soup) -> Values | None:
+        """The mixture of the ingredients' own cached logits; None where one is missing."""
+        if soup.coefficients.groups is not None:
+            return None
+        mean: Values | None = None
+        for ingredient, coefficient in zip(soup.ingredients, soup.coefficients, strict=True):
+            logits = self._cached_logits(single(ingredient))
+            if logits is None:
+                return None
+            term = coefficient * logits.astype(np.float64)
+            mean = term if mean is None else mean + term
+        return mean
 
     def _may_give_up(self, against: Incumbent) -> bool:
         """Whether right or wrong by example is all that acceptance is about, and rows may be reordered."""
         return METRICS[self.metric].is_share and against.significance is None and self.task.is_order_invariant
 
     def _cached_logits(self, soup: Soup) -> Values | None:
+        kept = self._cached(soup)
+        return None if kept is None else kept.logits
+
+    def _cached(self, soup: Soup) -> Predictions | None:
         kept = self._journal.predictions(soup_key(soup, self.task.identity("held_out")))
-        return None if kept is None else kept["logits"]
+        return None if kept is None else Predictions(kept["logits"], kept["labels"])
 
     def _given_up(self, predictions: Predictions, n: int) -> Score:
         right = per_example(self.metric)(predictions.logits, predictions.labels)
@@ -282,6 +345,7 @@ class CallableBench:
 
     evaluate_ensemble: Evaluate | None = None
     notes: tuple[str, ...] = ()
+    forecast: Forecast | None = None
 
     def __init__(self, function: Callable[..., float | Score], journal: Journal, *, name: str) -> None:
         self.metric = "score"

@@ -145,6 +145,7 @@ def cook(
     seed: int = 0,
     learned: LearnedConfig | None = None,
     best_of: bool = False,
+    max_evaluations: int | None = None,
     fresh: bool = False,
     on_progress: OnProgress | None = None,
 ) -> Soup:
@@ -160,6 +161,8 @@ def cook(
         seed: of a random order.
         learned: how learned soups are learned; with `fold` the logit scale goes into the classifier head.
         best_of: write the best single ingredient unless the soup beats it beyond noise on the held-out split.
+        max_evaluations: candidates that greedy evaluates at most, those that promise most by the logits at hand; the
+            soup is `approximate` then.
         fresh: start over.
         on_progress: hears what happens.
 
@@ -167,23 +170,36 @@ def cook(
         The soup with its acceptance log.
 
     Raises:
-        ConfigError: an unknown recipe, or one that makes an ensemble or lacks the initialisation.
+        ConfigError: an unknown recipe, or one that makes an ensemble or lacks the initialisation; a budget for another
+            recipe than greedy.
         StockpotError: as the rooms below; what was evaluated is kept in `out`.
     """
+    _check_budget(recipe, max_evaluations)
     _check_recipes([recipe], [name for name in RECIPES if "ensemble" not in name], initialisation)
     report, learned = on_progress or (lambda _: None), learned or LearnedConfig()
     settings = {"command": "soup", "recipe": recipe, "seed": seed, **_learning_settings([recipe], learned)}
     if best_of:
         settings["best_of"] = True
+    if max_evaluations is not None:
+        settings["max_evaluations"] = max_evaluations
     with _session(ingredients, task, evaluate, initialisation, settings, out, fresh) as session:
         if _is_finished(session, "soup.json"):
             return read_soup(session.folder)
         if best_of or recipe in _SCORE_INDIVIDUALS:  # the others score no individuals
             _announce_individuals(session, report)
         generator = np.random.default_rng(seed)
-        supplies = supplies_of(session.ingredients, session.bench, learned, generator, initialisation=session.start)
+        supplies = supplies_of(
+            session.ingredients,
+            session.bench,
+            learned,
+            generator,
+            initialisation=session.start,
+            max_evaluations=max_evaluations,
+        )
         tell = partial(_report, report, recipe)
         soup = RECIPES[recipe](session.ingredients, session.bench.evaluate, supplies, on_step=tell)
+        for note in session.bench.notes:
+            report(Progress("select", note))
         if best_of:
             soup, reason = better_of(soup, session.ingredients, session.bench)
             report(Progress("select", reason))
@@ -346,6 +362,15 @@ def _check_recipes(recipes: Sequence[str], known: Sequence[str], initialisation:
             f"{' and '.join(stuck)} cannot do without the initialisation that all ingredients were fine-tuned from",
             fix="pass --initialisation (in Python: initialisation=...)",
         )
+
+
+def _check_budget(recipe: str, max_evaluations: int | None) -> None:
+    if max_evaluations is None:
+        return
+    problems = [f"got {max_evaluations}; allowed: a number >= 1"] if max_evaluations < 1 else []
+    problems += [f"the recipe is {recipe}; only greedy takes a budget"] if recipe != "greedy" else []
+    if problems:
+        raise ConfigError("max_evaluations does not fit", problems=problems, fix="leave out --max-evaluations")
 
 
 def _report(report: OnProgress, method: str, step: Step | CurvePoint) -> None:

@@ -157,7 +157,12 @@ def _run(session: _Session) -> Results:
     ingredients = _sweep(session)
     bench = TaskBench(task, session.journal)
     choices = Choices(
-        config.recipes, config.random_orders, config.random_orders_seed, config.acceptance, config.learned
+        config.recipes,
+        config.random_orders,
+        config.random_orders_seed,
+        config.acceptance,
+        config.learned,
+        config.max_evaluations,
     )
     with session.stopwatch.stage("select"):
         start = _initialisation(session)

@@ -50,6 +50,7 @@ class Choices:
         random_orders_seed: of these orders.
         acceptance: greedy's and pruned's rule.
         learned: how learned soups are learned.
+        max_evaluations: candidates that greedy evaluates at most; None: all.
     """
 
     recipes: tuple[str, ...]
@@ -57,6 +58,7 @@ class Choices:
     random_orders_seed: int = 0
     acceptance: AcceptanceConfig = field(default_factory=AcceptanceConfig)
     learned: LearnedConfig = field(default_factory=LearnedConfig)
+    max_evaluations: int | None = None
 
 
 def choose(
@@ -91,6 +93,7 @@ def choose(
         "minimum_gain": choices.acceptance.minimum_gain, "strict": choices.acceptance.strict,
         "significance": choices.acceptance.significance,
     }  # fmt: skip
+    budget: dict[str, Any] = {"max_evaluations": choices.max_evaluations, "forecast": bench.forecast}
     cooked: dict[str, tuple[Soup, ...]] = {"best": (champion,)}
     if len(ingredients) > 1:
         cooked["second_best"] = (_second_best(champion),)
@@ -102,7 +105,7 @@ def choose(
 
     makers: Mapping[str, Callable[[], tuple[Soup, ...]]] = {
         "uniform": lambda: (uniform(ingredients),),
-        "greedy": lambda: (greedy(ingredients, bench.evaluate, on_step=report("greedy"), **rule),),
+        "greedy": lambda: (greedy(ingredients, bench.evaluate, on_step=report("greedy"), **rule, **budget),),
         "greedy_random": lambda: greedy_orders(
             ingredients, bench.evaluate, generators=_generators(choices), on_step=report("greedy_random"), **rule
         ),
@@ -125,6 +128,7 @@ def supplies_of(
     generator: Permutes | None = None,
     *,
     initialisation: Ingredient | None = None,
+    max_evaluations: int | None = None,
 ) -> Supplies:
     """What recipes need beside ingredients and evaluate."""
     learning = LearningOptions(
@@ -144,6 +148,8 @@ def supplies_of(
         learned.layers,
         initialisation,
         None if initialisation is None else lambda: inner_products(ingredients, initialisation),
+        max_evaluations,
+        bench.forecast,
     )
 
 
@@ -209,10 +215,19 @@ def tabulate(
         rows=rows,
         comparisons=tuple(_comparisons(cooked, bench)),
         experiment=experiment,
-        notes=tuple(notes),
+        notes=(*notes, *_approximations(cooked)),
         optimism=_optimism(cooked, bench),
     )
     return _with_sentence(results)
+
+
+def _approximations(cooked: Mapping[str, Sequence[Soup]]) -> list[str]:
+    return [
+        f"{method} is approximate: at most {len(soup.steps) - 1} candidates were to be evaluated, those that promised "
+        "most by the logits at hand."
+        for method, (soup, *_) in cooked.items()
+        if soup.approximate
+    ]
 
 
 def _second_best(champion: Soup) -> Soup:
@@ -261,6 +276,7 @@ def _row(method: str, soups: tuple[Soup, ...], bench: Bench, initialisation: Ing
         ingredients=names,
         metrics=calibration[0] if calibration else None,
         temperature=calibration[1] if calibration else None,
+        approximate=any(soup.approximate for soup in soups) or None,
     )
 
 

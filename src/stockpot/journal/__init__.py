@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from stockpot.journal.gradients import RememberedGradient
 from stockpot.journal.keys import identity_of_callable, soup_key
-from stockpot.journal.remembering import Predict, remember, remember_predictions
+from stockpot.journal.remembering import Predict, known_predictions, remember, remember_predictions
 from stockpot.journal.store import DigestMemory, Journal
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "Predict",
     "RememberedGradient",
     "identity_of_callable",
+    "known_predictions",
     "remember",
     "remember_predictions",
     "soup_key",

@@ -11,11 +11,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, Protocol
 
+from stockpot.journal.blobs import Array
 from stockpot.journal.keys import incumbent_key, soup_key
 from stockpot.journal.store import Journal
 from stockpot.types import Evaluate, Incumbent, Predictions, Score, Soup, as_evaluate
 
-__all__ = ["Predict", "remember", "remember_predictions"]
+__all__ = ["Predict", "known_predictions", "remember", "remember_predictions"]
 
 
 class Predict(Protocol):
@@ -129,7 +130,8 @@ def remember_predictions(
         journal: where predictions are kept and hits are counted.
         identity_of_split: split name -> all that predictions on it depend on besides the soup.
         n_examples: split name -> rows of whole predictions. Needed if `predict` may stop early: fewer rows are kept as
-            the answer against that one incumbent. Without it all predictions are taken to be whole.
+            the answer against that one incumbent, and as what is known of the soup (see `known_predictions`). Without
+            it all predictions are taken to be whole.
 
     Raises:
         EvaluationError: when called, if an ingredient has no digest.
@@ -157,14 +159,42 @@ def remember_predictions(
             kept = journal.predictions(key)
         journal.count(hit=kept is not None)
         if kept is not None:
-            return Predictions(kept["logits"], kept["labels"])
+            return _predictions(kept)
         predicted = predict(soup, split, against=against)
         is_whole = n_examples is None or len(predicted.labels) == n_examples(split)
         arrays = {"logits": predicted.logits, "labels": predicted.labels}
-        journal.keep_predictions(key if is_whole else key_against, arrays, {**_about(soup), "split": split})
+        about = {**_about(soup), "split": split}
+        if predicted.rows is not None:
+            arrays["rows"] = predicted.rows
+            # Before the answer: killed in between, the same question finds these rows, which settle it the same way.
+            journal.keep_predictions(_partial_key(soup, identity), arrays, about)
+        journal.keep_predictions(key if is_whole else key_against, arrays, about)
         return predicted
 
     return remembered
+
+
+def known_predictions(journal: Journal, soup: Soup, identity_of_split: str) -> Predictions | None:
+    """What is known of a soup that was given up, whatever it was measured against: all rows ever evaluated.
+
+    Args:
+        journal: that `remember_predictions` keeps.
+        soup: with digests.
+        identity_of_split: all that predictions on it depend on besides the soup.
+
+    Returns:
+        Predictions with their `rows`; None where the soup was never given up.
+    """
+    kept = journal.predictions(_partial_key(soup, identity_of_split))
+    return None if kept is None else _predictions(kept)
+
+
+def _partial_key(soup: Soup, identity: str) -> str:
+    return soup_key(soup, f"{identity} partial")
+
+
+def _predictions(kept: Mapping[str, Array]) -> Predictions:
+    return Predictions(kept["logits"], kept["labels"], kept.get("rows"))
 
 
 def _about(soup: Soup) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from stockpot.recipes._best import best
 from stockpot.recipes._fold import fold_logit_scale
-from stockpot.recipes._greedy import Order, Permutes, greedy, greedy_orders
+from stockpot.recipes._greedy import Forecast, Order, Permutes, greedy, greedy_orders
 from stockpot.recipes._groups import Granularity, tensor_groups
 from stockpot.recipes._interpolate import ALPHAS, End, interpolate
 from stockpot.recipes._learned import LearningOptions, OnPoint, Parametrisation, learned
@@ -28,6 +28,7 @@ __all__ = [
     "RECIPES",
     "Combine",
     "End",
+    "Forecast",
     "Granularity",
     "LearningOptions",
     "OnPoint",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -21,9 +22,11 @@ from stockpot.recipes._parts import (
 )
 from stockpot.types import CurvePoint, Evaluate, Incumbent, Ingredient, Score, Soup, Step, as_evaluate
 
-__all__ = ["Order", "Permutes", "greedy", "greedy_orders"]
+__all__ = ["Forecast", "Order", "Permutes", "greedy", "greedy_orders"]
 
 Order: TypeAlias = Literal["score", "given", "random"]
+#: (candidate soup, incumbent) -> the utility that is expected of it, without evaluating it; None: no idea.
+Forecast: TypeAlias = Callable[[Soup, Incumbent], float | None]
 
 
 class Permutes(Protocol):
@@ -43,6 +46,8 @@ def greedy(
     strict: bool = False,
     significance: float | None = None,
     combine: Combine = "weights",
+    max_evaluations: int | None = None,
+    forecast: Forecast | None = None,
     on_step: OnStep | None = None,
 ) -> Soup:
     """Keeps an ingredient while the held-out score does not fall (Wortsman et al. 2022, "Model soups", Recipe 1).
@@ -55,6 +60,9 @@ def greedy(
     candidate is scored `against` the incumbent, so an evaluator may abandon it once it provably cannot be accepted;
     the ingredients kept are the same either way. In order of score the result is never below the best ingredient.
 
+    With fewer `max_evaluations` than candidates the result is approximate, and says so: the next candidate is the one
+    with the highest forecast, and after so many the search ends. It is never below the best ingredient either.
+
     Args:
         ingredients: at least one; in order of score, ties keep this order.
         evaluate: held-out score of a soup, a float or a Score.
@@ -65,16 +73,19 @@ def greedy(
         significance: accept only gains whose paired test has at most this two-sided p, in (0, 1); None: no test.
             `evaluate` must compare by example then (a task does).
         combine: "weights" for a soup, "logits" for the greedy ensemble: put into every soup that is evaluated.
+        max_evaluations: candidates to evaluate at most, >= 1, beside the individuals; None: all. Order "score" only.
+        forecast: what orders the candidates then; without it, or where it has no idea, their own scores do.
         on_step: told of each step at once (individuals that are scored only for the order are no steps).
 
     Returns:
         Equal shares of the kept ingredients in the order of acceptance. The recipe's name says how to repeat it:
         "greedy", "greedy_given", "greedy_random", with combine="logits" "greedy_ensemble", "greedy_ensemble_given",
-        "greedy_ensemble_random". k steps, the first ingredient's included.
+        "greedy_ensemble_random". k steps, the first ingredient's included; fewer where the soup is `approximate`.
 
     Raises:
         BlendError: no ingredients.
-        ConfigError: an unknown order or way of combining, a random order without a generator, a negative gain.
+        ConfigError: an unknown order or way of combining, a random order without a generator, a negative gain, a budget
+            of less than 1 or in another order than that of scores.
         EvaluationError: `evaluate` raised, or gave no finite number.
 
     Example:
@@ -84,7 +95,7 @@ def greedy(
         >>> [(step.ingredient.name, step.score.value, step.accepted) for step in soup.steps]
         [('b', 0.74, True), ('c', 0.75, True), ('a', 0.72, False)]
     """
-    _check_options(order, combine, minimum_gain, significance)
+    _check_options(order, combine, minimum_gain, significance, max_evaluations)
     given = listed(ingredients)
     evaluate = as_evaluate(evaluate)
     alone = partial(single, recipe=_recipe_name(order, combine), combine=combine)
@@ -99,9 +110,11 @@ def greedy(
     steps: list[Step] = []
     log(steps, Step(first, score, accepted=True), on_step)
     incumbent = Incumbent(alone(first), score, minimum_gain, strict, significance)
-    for candidate in rest:
+    is_short = max_evaluations is not None and max_evaluations < len(rest)
+    for _ in range(max_evaluations if max_evaluations is not None and is_short else len(rest)):
+        candidate = rest.pop(_likeliest(rest, incumbent, forecast) if is_short else 0)
         incumbent = _try(candidate, incumbent, evaluate, partial(log, steps, on_step=on_step))
-    return replace(incumbent.soup, steps=tuple(steps))
+    return replace(incumbent.soup, steps=tuple(steps), approximate=is_short)
 
 
 def greedy_orders(
@@ -168,6 +181,14 @@ def _try(candidate: Ingredient, incumbent: Incumbent, evaluate: Evaluate, report
     return replace(incumbent, soup=soup, score=score) if accepted else incumbent
 
 
+def _likeliest(rest: Sequence[Ingredient], incumbent: Incumbent, forecast: Forecast | None) -> int:
+    """Position of the candidate with the highest forecast; of equal ones, and of those without one, the first."""
+    if forecast is None:
+        return 0
+    expected = [forecast(add_share(incumbent.soup, candidate), incumbent) for candidate in rest]
+    return max(range(len(rest)), key=lambda n: -math.inf if (value := expected[n]) is None else value)
+
+
 def _at_random(generator: Permutes | None, k: int) -> Sequence[int]:
     if generator is None or not hasattr(generator, "permutation"):
         raise ConfigError(
@@ -187,12 +208,18 @@ def _recipe_name(order: Order, combine: Combine) -> str:
     return "greedy" + ("_ensemble" if combine == "logits" else "") + ("" if order == "score" else f"_{order}")
 
 
-def _check_options(order: str, combine: str, minimum_gain: float, significance: float | None) -> None:
+def _check_options(
+    order: str, combine: str, minimum_gain: float, significance: float | None, max_evaluations: int | None
+) -> None:
     problems = [
         f"{name} is {value!r}, not one of {', '.join(get_args(allowed))}"
         for name, value, allowed in (("order", order, Order), ("combine", combine, Combine))
         if value not in get_args(allowed)
     ]
     problems += rule_problems(minimum_gain, significance)
+    if max_evaluations is not None and max_evaluations < 1:
+        problems.append(f"max_evaluations is {max_evaluations!r}, not at least 1, or None")
+    if max_evaluations is not None and order != "score":
+        problems.append(f"max_evaluations goes with order 'score', not {order!r}")
     if problems:
         raise ConfigError("greedy was given options it does not know", problems=problems, fix="correct them")

@@ -10,7 +10,7 @@ from typing import Protocol, TypeAlias
 
 from stockpot.errors import ConfigError
 from stockpot.recipes._best import best
-from stockpot.recipes._greedy import Permutes, greedy
+from stockpot.recipes._greedy import Forecast, Permutes, greedy
 from stockpot.recipes._groups import Granularity
 from stockpot.recipes._interpolate import interpolate
 from stockpot.recipes._learned import LearningOptions, learned
@@ -38,6 +38,8 @@ class Supplies:
         layers: rows of the learned soup by layer.
         initialisation: for recipes that go back towards it.
         inner_products: for model_stock, asked for only there; they cost a reading of every checkpoint.
+        max_evaluations: of candidates, for greedy alone; None: all.
+        forecast: orders them where there is such a budget.
     """
 
     generator: Permutes | None = None
@@ -46,6 +48,8 @@ class Supplies:
     layers: Granularity = "tensor"
     initialisation: Ingredient | None = None
     inner_products: Callable[[], InnerProducts] | None = None
+    max_evaluations: int | None = None
+    forecast: Forecast | None = None
 
 
 class Recipe(Protocol):
@@ -99,6 +103,17 @@ def _greedily(recipe: Callable[..., Soup]) -> Recipe:
         return recipe(ingredients, evaluate, generator=supplies.generator, on_step=on_step)
 
     return cook
+
+
+def _greedy(
+    ingredients: Iterable[Ingredient],
+    evaluate: Callable[..., float | Score],
+    supplies: Supplies = Supplies(),
+    *,
+    on_step: OnStep | None = None,
+) -> Soup:
+    budget = supplies.max_evaluations
+    return greedy(ingredients, evaluate, max_evaluations=budget, forecast=supplies.forecast, on_step=on_step)
 
 
 def _by_gradient(name: str, *, by_layer: bool) -> Recipe:
@@ -163,7 +178,7 @@ NEEDS_INITIALISATION = frozenset({"interpolate", "model_stock"})
 RECIPES: Mapping[str, Recipe] = {
     "best": _by_scores(best),
     "uniform": _without_evaluation(uniform),
-    "greedy": _greedily(greedy),
+    "greedy": _greedy,
     "greedy_given": _greedily(partial(greedy, order="given")),
     "greedy_random": _greedily(partial(greedy, order="random")),
     "learned": _by_gradient("learned", by_layer=False),

@@ -74,6 +74,7 @@ class Row:
         metrics: other metrics by name, split -> cell each; `ece`, `nll` and `brier` as they come, and with the suffix
             `_scaled` at the row's temperature.
         temperature: that minimises the held-out NLL of logits / temperature; a mean where the row is a mean.
+        approximate: True where the search was cut short by a budget; else None.
 
     Example:
         >>> Row("greedy", 2, 1, {"test": Cell(0.75, 0.01, 2000)}, ("a", "b")).scores["test"].value
@@ -87,6 +88,7 @@ class Row:
     ingredients: tuple[str, ...] = ()
     metrics: Mapping[str, Mapping[str, Cell]] | None = field(default=None, hash=False)
     temperature: float | None = None
+    approximate: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -186,6 +186,7 @@ class _SoupFile:
     steps: tuple[_StepEntry, ...]
     output: dict[str, Any]
     curve: tuple[_CurveEntry, ...] | None = None
+    approximate: bool | None = None
 
 
 def _entries(record: SoupRecord, folder: Path) -> _SoupFile:
@@ -207,6 +208,7 @@ def _entries(record: SoupRecord, folder: Path) -> _SoupFile:
         ),
         output=dict(record.output),
         curve=tuple(_CurveEntry(**asdict(point)) for point in soup.curve) or None,
+        approximate=soup.approximate or None,
     )
 
 
@@ -231,7 +233,8 @@ def _soup_record(entry: _SoupFile, file: Path) -> SoupRecord:
     try:
         coefficients = Coefficients(entry.coefficients.rows, entry.coefficients.groups)
         curve = tuple(CurvePoint(**asdict(point)) for point in entry.curve or ())
-        soup = Soup(ingredients, coefficients, entry.recipe, entry.combine, entry.logit_scale, steps, curve)
+        how = (entry.recipe, entry.combine, entry.logit_scale)
+        soup = Soup(ingredients, coefficients, *how, steps, curve, bool(entry.approximate))
     except BlendError as exc:
         raise RecordError(f"{file} holds no valid soup: {exc.message}", fix="write it again") from exc
     prints = tuple(Fingerprint(e.bytes, e.header_digest) for e in entry.ingredients)

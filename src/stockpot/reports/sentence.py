@@ -63,6 +63,7 @@ def summary_sentence(results: Results) -> str:
         return _seen_only(results, soups[0])
     headline = next(iter(gains))
     clauses = [_headline(results, headline, gains[headline]), *_contrasts(results, headline, gains)]
+    clauses += [f"{_name(row.method)} is approximate: its search was cut short" for row in soups if row.approximate]
     return "; ".join(clauses) + "."
 
 
@@ -103,7 +104,8 @@ def _seen_only(results: Results, soup: Row) -> str:
         return "The soups and the best single model share no split, so nothing is compared."
     return (
         f"On held-out {_name(soup.method)} scores {scale.number(ours)} and the best single model {scale.number(best)}; "
-        "both were chosen there, so measure a test split before believing the difference."
+        "both were chosen there, so measure a test split before believing the difference"
+        f"{f'; {_name(soup.method)} is approximate: its search was cut short' if soup.approximate else ''}."
     )
 
 

@@ -47,8 +47,19 @@ class Task(Protocol):
     def is_order_invariant(self) -> bool:
         """Whether rows may be reordered on this machine without changing a logit."""
 
-    def race(self, soup: Soup, split: str, expected: np.ndarray[Any, Any], *, against: Incumbent) -> Predictions:
+    def race(
+        self,
+        soup: Soup,
+        split: str,
+        guesses: Sequence[np.ndarray[Any, Any]],
+        *,
+        against: Incumbent,
+        known: Predictions | None = None,
+    ) -> Predictions:
         """Predictions of a soup that is given up as soon as it provably cannot replace the incumbent."""
+
+    def complete(self, soup: Soup, split: str, known: Predictions) -> Predictions:
+        """Whole predictions, of which some are known."""
 
     def gradient(self, ingredients: Sequence[Ingredient], options: GradientOptions) -> ModuleGradient:
         """The held-out loss of learned soups and its gradient by coefficient; closed after use."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +14,14 @@ import numpy as np
 from stockpot.assembly import DELTAS_BUDGET_BYTES, opened
 from stockpot.config import TaskConfig
 from stockpot.errors import ConfigError
-from stockpot.metrics import METRICS
+from stockpot.metrics import METRICS, per_example
 from stockpot.recipes import fold_logit_scale
 from stockpot.tasks.batches import Batch, Encodings, fixed_batch, fixed_batches, loose_batches, rows_by_bucket
 from stockpot.tasks.classifier import ResidentClassifier, encoded
 from stockpot.tasks.data import Split, check_overlap, digest, encode_labels, load_splits
 from stockpot.tasks.gradients import MICRO_ROWS, GradientOptions, ModuleGradient
 from stockpot.tasks.hardware import Hardware, choose_hardware, import_hf, n_cores
-from stockpot.tasks.racing import hard_first, margins, race
+from stockpot.tasks.racing import Raced, margins, race
 from stockpot.types import Incumbent, Ingredient, Predictions, Score, Soup
 
 __all__ = ["TextClassification"]
@@ -94,42 +94,86 @@ class TextClassification:
         logits = self._model.logits(self._batches_of(split), self.n_examples(split))
         return Predictions(logits * np.float32(soup.logit_scale), self._labels[split])
 
-    def race(self, soup: Soup, split: str, expected: np.ndarray[Any, Any], *, against: Incumbent) -> Predictions:
+    def race(
+        self,
+        soup: Soup,
+        split: str,
+        guesses: Sequence[np.ndarray[Any, Any]],
+        *,
+        against: Incumbent,
+        known: Predictions | None = None,
+    ) -> Predictions:
         """Predictions of a soup that is given up as soon as it provably cannot replace the incumbent.
 
         Args:
             soup: the candidate.
             split: on which the incumbent was scored.
-            expected: [n, classes] logits that the candidate's are expected to be like; they decide the order alone.
+            guesses: two times [n, classes] logits that the candidate's are expected to be like; they decide the order
+                of evaluation alone.
             against: the incumbent; its rule must need no more than the score.
+            known: from an earlier race of this soup.
 
         Returns:
-            Logits and labels of all examples in their own order; fewer, in the order of evaluation, if it was given up.
+            All examples in their own order; fewer, with their `rows`, if it was given up.
 
         Raises:
             BlendError, CheckpointError, EvaluationError: as `predict`.
         """
-        self._model.load(soup, against=against)
+        labels = self._labels[split]
+        n = len(labels)
+        expected = np.stack([margins(guess, labels) for guess in guesses])
+
+        def is_lost(n_wrong: int) -> bool:
+            return not against.yields_to(Score((n - n_wrong) / n))
+
+        return self._raced(soup, split, expected, is_lost, against, known)
+
+    def complete(self, soup: Soup, split: str, known: Predictions) -> Predictions:
+        """Whole predictions of a soup that was given up: only what is missing is evaluated.
+
+        Args:
+            soup: what was raced.
+            split: on which.
+            known: what the race gave.
+
+        Raises:
+            BlendError, CheckpointError, EvaluationError: as `predict`.
+        """
+        return self._raced(soup, split, np.zeros((2, self.n_examples(split))), lambda _: False, None, known)
+
+    def _raced(
+        self,
+        soup: Soup,
+        split: str,
+        expected: np.ndarray[Any, Any],
+        is_lost: Callable[[int], bool],
+        against: Incumbent | None,
+        known: Predictions | None,
+    ) -> Predictions:
         labels, encodings = self._labels[split], self._encodings(split)
         buckets, batch_size = rows_by_bucket(encodings), self.config.evaluation.batch_size
         lengths = tuple(buckets)
-        wrong = METRICS[self.metric].per_example
-        assert wrong is not None  # the caller races shares only
+        is_right = METRICS[self.metric].per_example or per_example("accuracy")
+        load_once = cache(lambda: self._model.load(soup, against=against))  # what is known may settle it already
 
         def forward(batches: Sequence[tuple[int, Any]]) -> Sequence[Any]:
+            load_once()
             made = [fixed_batch(encodings, rows.tolist(), batch_size, lengths[bucket]) for bucket, rows in batches]
             return [part * np.float32(soup.logit_scale) for part in self._model.logits_by_batch(made)]
 
-        n = len(labels)
         found = race(
-            hard_first(margins(expected, labels), tuple(buckets.values()), batch_size=batch_size),
+            expected,
+            labels,
+            [np.asarray(rows) for rows in buckets.values()],
             forward,
-            lambda rows, logits: len(rows) - int(wrong(logits, labels[rows]).sum()),
-            lambda n_wrong: not against.yields_to(Score((n - n_wrong) / n)),
+            lambda rows, logits: len(rows) - int(is_right(logits, labels[rows]).sum()),
+            is_lost,
+            batch_size=batch_size,
             wave=self._n_threads,
+            known=None if known is None or known.rows is None else Raced(known.rows, known.logits),
         )
-        if len(found.rows) < n:
-            return Predictions(found.logits, labels[found.rows])
+        if len(found.rows) < len(labels):
+            return Predictions(found.logits, labels[found.rows], found.rows)
         return Predictions(found.logits[np.argsort(found.rows)], labels)
 
     def gradient(
