@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 
 from stockpot.assembly import stores
 from stockpot.assembly.mixture import _load_first
-from stockpot.assembly.opened import opened
+from stockpot.assembly.opening import opened
 from stockpot.checkpoints import ingredients
 from stockpot.errors import BlendError
 from stockpot.kernel import dot_products

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from stockpot.errors import ConfigError, MissingExtraError
-from stockpot.tasks.hardware import choose_hardware, import_hf, n_cores, single_threaded
+from stockpot.tasks.hardware import choose_hardware, import_hf, single_threaded
 
 
 def test_what_is_asked_for_is_taken() -> None:
@@ -23,10 +23,6 @@ def test_a_device_that_is_not_there(monkeypatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(ConfigError, match="'cuda' is not available here"):
         choose_hardware(device="cuda", precision="auto")
-
-
-def test_cores() -> None:
-    assert n_cores() >= 1
 
 
 @pytest.mark.parametrize("package", ["torch", "transformers"])

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from stockpot.assembly.deltas import inner_products
-from stockpot.assembly.mixture import DELTAS_BUDGET_BYTES, Mixture
-from stockpot.assembly.opened import opened
-from stockpot.assembly.rebuilt import rebuild
-from stockpot.assembly.resident import ResidentSoup, assign_to
-from stockpot.assembly.tensors import materialize
-from stockpot.assembly.verified import verify
-from stockpot.assembly.written import OutputOptions, with_digests, write
+from typing import TYPE_CHECKING
+
+from stockpot._lazy import lazily
+
+if TYPE_CHECKING:
+    from stockpot.assembly.deltas import inner_products
+    from stockpot.assembly.mixture import DELTAS_BUDGET_BYTES, Mixture
+    from stockpot.assembly.opening import opened
+    from stockpot.assembly.rebuilt import rebuild
+    from stockpot.assembly.resident import ResidentSoup, assign_to
+    from stockpot.assembly.tensors import materialize
+    from stockpot.assembly.verified import verify
+    from stockpot.assembly.written import OutputOptions, with_digests, write
 
 __all__ = [
     "DELTAS_BUDGET_BYTES",
@@ -25,3 +30,37 @@ __all__ = [
     "with_digests",
     "write",
 ]
+
+if not TYPE_CHECKING:
+    __getattr__, __dir__ = lazily(
+        __name__,
+        {
+            "inner_products": "deltas",
+            **dict.fromkeys(
+                [
+                    "DELTAS_BUDGET_BYTES",
+                    "Mixture",
+                ],
+                "mixture",
+            ),
+            "opened": "opening",
+            "rebuild": "rebuilt",
+            **dict.fromkeys(
+                [
+                    "ResidentSoup",
+                    "assign_to",
+                ],
+                "resident",
+            ),
+            "materialize": "tensors",
+            "verify": "verified",
+            **dict.fromkeys(
+                [
+                    "OutputOptions",
+                    "with_digests",
+                    "write",
+                ],
+                "written",
+            ),
+        },
+    )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from stockpot import kernel
-from stockpot.assembly.opened import opened
+from stockpot.assembly.opening import opened
 from stockpot.types import Ingredient, InnerProducts
 
 __all__ = ["inner_products"]

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from stockpot.assembly.lookups import Lookups
-from stockpot.assembly.opened import opened
+from stockpot.assembly.opening import opened
 from stockpot.assembly.resident import assign_to
 from stockpot.assembly.stores import Deltas, SomeTensors, Store, Streamed
 from stockpot.kernel import Chunk, blend

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
-from stockpot.assembly.opened import opened
+from stockpot.assembly.opening import opened
 from stockpot.assembly.tensors import fill, require_weights
 from stockpot.errors import IncompatibleError
 from stockpot.kernel import Chunk, RunningBlend, blend

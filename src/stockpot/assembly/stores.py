@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import mmap
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import chain, repeat
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
@@ -11,7 +10,7 @@ import numpy as np
 
 from stockpot.assembly.tensors import fill, torch_dtype
 from stockpot.kernel import blend
-from stockpot.kernel.buffers import Span, spans
+from stockpot.kernel.spans import Span, aligned, spans
 from stockpot.types import ITEM_BYTES, Checkpoint, Coefficients, Ingredient, TensorSpec
 
 if TYPE_CHECKING:
@@ -179,7 +178,7 @@ class Streamed:
             (_row_bytes(spec) for spec in self._checkpoints[0].specs.values() if len(spec.shape) == 2), default=0
         )
         # Pages of their own: reading into memory that begins within a cache line takes several times as long.
-        self._memory = [mmap.mmap(-1, max(READ_BYTES, widest)) for _ in range(2)]
+        self._memory = [aligned(max(READ_BYTES, widest)) for _ in range(2)]
 
     def load(self, names: Sequence[str], coefficients: Array) -> None:
         """See `Store`."""

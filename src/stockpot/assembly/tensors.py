@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from stockpot.assembly.opened import opened
+from stockpot.assembly.opening import opened
 from stockpot.errors import BlendError, MissingExtraError
 from stockpot.kernel import Chunk, blend, blended_specs, parse_dtype
 from stockpot.types import Soup

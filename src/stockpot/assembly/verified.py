@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from stockpot.assembly.opened import opened
+from stockpot.assembly.opening import opened
 from stockpot.assembly.recorded import Checked, Recorded, check_file, check_ingredients, read_recorded
 from stockpot.checkpoints import OpenedCheckpoint, header_digest, open_checkpoint
 from stockpot.errors import BlendError, CheckpointError

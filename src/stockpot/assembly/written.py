@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeAlias
 
-from stockpot.assembly.opened import opened
+from stockpot._cores import available_cores
+from stockpot.assembly.opening import opened
 from stockpot.assembly.tensors import require_weights
 from stockpot.checkpoints import (
     OpenedCheckpoint,
@@ -45,6 +46,8 @@ class OutputOptions:
     force: bool = False
 
 
+#: More wait for each other: a disk or its cache is not faster for it.
+_MOST_THREADS = 4
 #: The last step of writing a folder: it, what the record says of its files, and one fingerprint per ingredient.
 Finish: TypeAlias = Callable[[Path, Output, Sequence[Fingerprint]], None]
 
@@ -137,6 +140,7 @@ def write_folder(
             dtype=dtype,
             only=only,
             labels=labels,
+            threads=min(available_cores(), _MOST_THREADS),
             on_difference=lambda tensor, label: differing.setdefault(tensor, []).append(label),
         )
         donor = checkpoints[0]

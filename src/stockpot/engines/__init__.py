@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from stockpot.engines.local import LocalEngine, available_cores
+from stockpot._cores import available_cores
+from stockpot.engines.local import LocalEngine
 from stockpot.engines.seam import Engine, Job, Result
 
 __all__ = ["Engine", "Job", "LocalEngine", "Result", "available_cores"]

@@ -21,10 +21,11 @@ from multiprocessing import Pipe
 from multiprocessing.connection import Connection, wait
 from typing import IO, Any
 
+from stockpot._cores import available_cores
 from stockpot.engines.seam import Job, Result
 from stockpot.errors import RunError
 
-__all__ = ["LocalEngine", "available_cores"]
+__all__ = ["LocalEngine"]
 
 #: Set before the first import of a worker; thread pools are sized when their library is loaded.
 ONE_THREAD: Mapping[str, str] = {
@@ -42,20 +43,6 @@ _BOOTSTRAP = (
 _TAIL_BYTES = 4000  # of a worker's output, for the error of one that died
 _POLL_SECONDS = 0.5
 _GOODBYE_SECONDS = 5.0
-
-
-def available_cores() -> int:
-    """Cores this process may use, at least 1.
-
-    Example:
-        >>> available_cores() >= 1
-        True
-    """
-    if hasattr(os, "process_cpu_count"):  # Python 3.13
-        return os.process_cpu_count() or 1
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 @dataclass(frozen=True, slots=True)

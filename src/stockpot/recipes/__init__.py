@@ -9,18 +9,23 @@ The modules are private because `best`, `uniform` and `greedy` name functions, a
 
 from __future__ import annotations
 
-from stockpot.recipes._best import best
-from stockpot.recipes._fold import fold_logit_scale
-from stockpot.recipes._greedy import Forecast, Order, Permutes, greedy, greedy_orders
-from stockpot.recipes._groups import Granularity, tensor_groups
-from stockpot.recipes._interpolate import ALPHAS, End, interpolate
-from stockpot.recipes._learned import LearningOptions, OnPoint, Parametrisation, learned
-from stockpot.recipes._model_stock import model_stock
-from stockpot.recipes._parts import Combine, OnStep, add_share, single, used_ingredients
-from stockpot.recipes._pruned import pruned
-from stockpot.recipes._table import NEEDS_INITIALISATION, RECIPES, OpenGradient, Recipe, Supplies
-from stockpot.recipes._top_k import top_k
-from stockpot.recipes._uniform import ensemble, uniform
+from typing import TYPE_CHECKING
+
+from stockpot._lazy import lazily
+
+if TYPE_CHECKING:
+    from stockpot.recipes._best import best
+    from stockpot.recipes._fold import fold_logit_scale
+    from stockpot.recipes._greedy import Forecast, Order, Permutes, greedy, greedy_orders
+    from stockpot.recipes._groups import Granularity, tensor_groups
+    from stockpot.recipes._interpolate import ALPHAS, End, interpolate
+    from stockpot.recipes._learned import LearningOptions, OnPoint, Parametrisation, learned
+    from stockpot.recipes._model_stock import model_stock
+    from stockpot.recipes._parts import Combine, OnStep, add_share, single, used_ingredients
+    from stockpot.recipes._pruned import pruned
+    from stockpot.recipes._table import NEEDS_INITIALISATION, RECIPES, OpenGradient, Recipe, Supplies
+    from stockpot.recipes._top_k import top_k
+    from stockpot.recipes._uniform import ensemble, uniform
 
 __all__ = [
     "ALPHAS",
@@ -55,3 +60,76 @@ __all__ = [
     "uniform",
     "used_ingredients",
 ]
+
+if not TYPE_CHECKING:
+    __getattr__, __dir__ = lazily(
+        __name__,
+        {
+            "best": "_best",
+            "fold_logit_scale": "_fold",
+            **dict.fromkeys(
+                [
+                    "Forecast",
+                    "Order",
+                    "Permutes",
+                    "greedy",
+                    "greedy_orders",
+                ],
+                "_greedy",
+            ),
+            **dict.fromkeys(
+                [
+                    "Granularity",
+                    "tensor_groups",
+                ],
+                "_groups",
+            ),
+            **dict.fromkeys(
+                [
+                    "ALPHAS",
+                    "End",
+                    "interpolate",
+                ],
+                "_interpolate",
+            ),
+            **dict.fromkeys(
+                [
+                    "LearningOptions",
+                    "OnPoint",
+                    "Parametrisation",
+                    "learned",
+                ],
+                "_learned",
+            ),
+            "model_stock": "_model_stock",
+            **dict.fromkeys(
+                [
+                    "Combine",
+                    "OnStep",
+                    "add_share",
+                    "single",
+                    "used_ingredients",
+                ],
+                "_parts",
+            ),
+            "pruned": "_pruned",
+            **dict.fromkeys(
+                [
+                    "NEEDS_INITIALISATION",
+                    "RECIPES",
+                    "OpenGradient",
+                    "Recipe",
+                    "Supplies",
+                ],
+                "_table",
+            ),
+            "top_k": "_top_k",
+            **dict.fromkeys(
+                [
+                    "ensemble",
+                    "uniform",
+                ],
+                "_uniform",
+            ),
+        },
+    )

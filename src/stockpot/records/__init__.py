@@ -8,20 +8,33 @@ does not know are ignored, a change of meaning raises the schema number, and wha
 
 from __future__ import annotations
 
-from stockpot.records._json import PathLike
-from stockpot.records.output import Output, WrittenFile, output_of
-from stockpot.records.results import (
-    METHODS,
-    RESULTS_SCHEMA,
-    Cell,
-    Comparison,
-    Results,
-    Row,
-    SelectionOptimism,
-    read_results,
-    write_results,
-)
-from stockpot.records.soup import SCHEMA, Fingerprint, SoupRecord, read_soup, read_soup_record, soup_file, write_soup
+from typing import TYPE_CHECKING
+
+from stockpot._lazy import lazily
+
+if TYPE_CHECKING:
+    from stockpot.records._json import PathLike
+    from stockpot.records.output import Output, WrittenFile, output_of
+    from stockpot.records.results import (
+        METHODS,
+        RESULTS_SCHEMA,
+        Cell,
+        Comparison,
+        Results,
+        Row,
+        SelectionOptimism,
+        read_results,
+        write_results,
+    )
+    from stockpot.records.soup import (
+        SCHEMA,
+        Fingerprint,
+        SoupRecord,
+        read_soup,
+        read_soup_record,
+        soup_file,
+        write_soup,
+    )
 
 __all__ = [
     "METHODS",
@@ -45,3 +58,37 @@ __all__ = [
     "write_results",
     "write_soup",
 ]
+
+if not TYPE_CHECKING:
+    __getattr__, __dir__ = lazily(
+        __name__,
+        {
+            "PathLike": "_json",
+            **dict.fromkeys(
+                [
+                    "Output",
+                    "WrittenFile",
+                    "output_of",
+                ],
+                "output",
+            ),
+            **dict.fromkeys(
+                [
+                    "METHODS",
+                    "RESULTS_SCHEMA",
+                    "Cell",
+                    "Comparison",
+                    "Results",
+                    "Row",
+                    "SelectionOptimism",
+                    "read_results",
+                    "write_results",
+                ],
+                "results",
+            ),
+            **dict.fromkeys(
+                ["SCHEMA", "Fingerprint", "SoupRecord", "read_soup", "read_soup_record", "soup_file", "write_soup"],
+                "soup",
+            ),
+        },
+    )

@@ -14,7 +14,7 @@ from stockpot.errors import ConfigError, MissingExtraError
 if TYPE_CHECKING:
     from types import ModuleType
 
-__all__ = ["Hardware", "choose_hardware", "import_hf", "n_cores", "single_threaded"]
+__all__ = ["Hardware", "choose_hardware", "import_hf", "single_threaded"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,14 +49,6 @@ def choose_hardware(*, device: str, precision: str) -> Hardware:
         precision = "bf16" if _has_fast_bf16(torch, chosen) else "fp32"
     capability = torch.cuda.get_device_name() if chosen == "cuda" else str(torch.backends.cpu.get_cpu_capability())
     return Hardware(chosen, precision, capability)
-
-
-def n_cores() -> int:
-    """Cores this process may use."""
-    try:
-        return len(os.sched_getaffinity(0))
-    except AttributeError:  # not on Linux
-        return os.cpu_count() or 1
 
 
 def import_hf() -> tuple[ModuleType, ModuleType]:

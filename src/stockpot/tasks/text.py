@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from stockpot._cores import available_cores
 from stockpot.assembly import DELTAS_BUDGET_BYTES, opened
 from stockpot.config import TaskConfig
 from stockpot.errors import ConfigError
@@ -20,7 +21,7 @@ from stockpot.tasks.batches import Batch, Encodings, fixed_batch, fixed_batches,
 from stockpot.tasks.classifier import ResidentClassifier, encoded
 from stockpot.tasks.data import Split, check_overlap, digest, encode_labels, load_splits
 from stockpot.tasks.gradients import MICRO_ROWS, GradientOptions, ModuleGradient
-from stockpot.tasks.hardware import Hardware, choose_hardware, import_hf, n_cores
+from stockpot.tasks.hardware import Hardware, choose_hardware, import_hf
 from stockpot.tasks.racing import Raced, margins, race
 from stockpot.types import Incumbent, Ingredient, Predictions, Score, Soup
 
@@ -60,7 +61,7 @@ class TextClassification:
         self.config = config
         self.metric = config.metric
         self._model_folder = model_folder
-        self._n_threads = n_threads or n_cores()
+        self._n_threads = n_threads or available_cores()
         self._splits: dict[str, Split] = load_splits(config.data, folder=folder)
         check_overlap(self._splits, config.data.allow_overlap)
         self.label_names, self._labels = encode_labels(

@@ -1,0 +1,43 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import safetensors.numpy
+
+from stockpot import assembly, kernel, recipes, records
+from stockpot.kernel import native
+
+
+@pytest.mark.parametrize("room", [assembly, kernel, recipes, records])
+def test_every_name_of_a_lazy_room_is_found_where_its_table_says(room) -> None:
+    assert sorted(room.__all__) == dir(room)
+    for name in room.__all__:
+        assert getattr(room, name) is not None
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        room.nothing  # noqa: B018
+
+
+@pytest.mark.parametrize("room", [assembly, kernel, recipes, records])
+def test_no_module_of_a_lazy_room_carries_a_public_name(room) -> None:
+    """Once imported, the module would hide the function."""
+    modules = {path.stem for path in Path(room.__file__).parent.glob("*.py")}
+    assert not modules & set(room.__all__)
+
+
+@pytest.mark.skipif(native.load() is None, reason="built without a C compiler")
+def test_mixing_imports_no_numpy_where_the_pass_is_compiled(tmp_path: Path) -> None:
+    for name in "ab":
+        safetensors.numpy.save_file({"w": np.ones(3, np.float32)}, tmp_path / f"{name}.safetensors")
+    program = (
+        "import sys; from stockpot.cli import app; "
+        f"app.app(['mix', {str(tmp_path / 'a.safetensors')!r}, {str(tmp_path / 'b.safetensors')!r}, "
+        f"'-o', {str(tmp_path / 'soup')!r}], standalone_mode=False); "
+        "print(sorted({'numpy', 'torch', 'transformers', 'rich', 'yaml', 'asyncio'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+    assert (tmp_path / "soup" / "model.safetensors").exists()
