@@ -63,7 +63,7 @@ def test_import_stockpot_loads_nothing_heavy() -> None:
 
 @pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["mix", "--help"], ["run", "--help"]])
 def test_help_loads_nothing_heavy(arguments: list[str]) -> None:
-    loaded = modules_after(f"from stockpot.cli.app import _exit_code\nassert _exit_code({arguments!r}) == 0")
+    loaded = modules_after(f"from stockpot.cli.entry import exit_code\nassert exit_code({arguments!r}) == 0")
     own: set[str] = (
         set() if "run" in arguments or "mix" in arguments else {"pydantic"}
     )  # typer reads a command's options with it

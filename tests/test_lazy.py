@@ -33,10 +33,11 @@ def test_mixing_imports_no_numpy_where_the_pass_is_compiled(tmp_path: Path) -> N
     for name in "ab":
         safetensors.numpy.save_file({"w": np.ones(3, np.float32)}, tmp_path / f"{name}.safetensors")
     program = (
-        "import sys; from stockpot.cli import app; "
-        f"app.app(['mix', {str(tmp_path / 'a.safetensors')!r}, {str(tmp_path / 'b.safetensors')!r}, "
-        f"'-o', {str(tmp_path / 'soup')!r}], standalone_mode=False); "
-        "print(sorted({'numpy', 'torch', 'transformers', 'rich', 'yaml', 'asyncio'} & set(sys.modules)))"
+        "import sys; from stockpot.cli.entry import exit_code; "
+        f"exit_code(['mix', {str(tmp_path / 'a.safetensors')!r}, {str(tmp_path / 'b.safetensors')!r}, "
+        f"'-o', {str(tmp_path / 'soup')!r}]); "
+        "slow = {'numpy', 'torch', 'transformers', 'rich', 'yaml', 'asyncio', 'typer', 'pydantic'}; "
+        "print(sorted(slow & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"

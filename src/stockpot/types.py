@@ -97,6 +97,25 @@ class Checkpoint(Protocol):
         """Releases files and maps; reading afterwards is an error."""
 
 
+class FileRange(Protocol):
+    """A tensor's place in an open file, which stays open as long as this is held."""
+
+    @property
+    def offset(self) -> int:
+        """Of its first byte."""
+
+    def fileno(self) -> int:
+        """The file's descriptor."""
+
+
+@runtime_checkable
+class InFiles(Protocol):
+    """A checkpoint whose tensors lie in files as they are: then a compiled pass reads them without Python."""
+
+    def file_range(self, name: str) -> FileRange | None:
+        """Where tensor `name`, stored or tied, lies; None where it can only be read."""
+
+
 @dataclass(frozen=True, slots=True)
 class Ingredient:
     """A fine-tuned checkpoint by reference.

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from stockpot.cli.app import _exit_code
+from stockpot.cli.entry import exit_code
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ def stockpot(capsys: pytest.CaptureFixture[str]) -> Callable[..., Outcome]:
 
     def call(*arguments: object) -> Outcome:
         capsys.readouterr()
-        code = _exit_code([str(argument) for argument in arguments])
+        code = exit_code([str(argument) for argument in arguments])
         captured = capsys.readouterr()
         assert "Traceback" not in captured.err + captured.out
         return Outcome(code, captured.out, captured.err)

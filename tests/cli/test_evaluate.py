@@ -16,7 +16,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from stockpot import read_soup
-from stockpot.cli.app import _exit_code
+from stockpot.cli.entry import exit_code
 
 EVALUATE = """
     from pathlib import Path
@@ -248,7 +248,7 @@ def test_individual_scores_are_told_before_the_recipe_decides(stockpot, checkpoi
 
 def test_debug_shows_the_cause(checkpoints, here, capsys) -> None:
     arguments = ["soup", "a.safetensors", "b.safetensors", "--evaluate", f"{here.name}:raises_later", "-o", "out"]
-    assert _exit_code([*arguments, "--debug"]) == 2
+    assert exit_code([*arguments, "--debug"]) == 2
     shown = capsys.readouterr().err
     assert 'raise RuntimeError("cannot do soups")' in shown
     assert "stockpot.errors.EvaluationError" in shown

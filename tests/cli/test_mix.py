@@ -17,7 +17,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 import reference
-from stockpot.cli.app import _exit_code
+from stockpot.cli.entry import exit_code
 
 
 def weights(folder: Path) -> dict[str, np.ndarray]:
@@ -144,7 +144,7 @@ def test_very_many_mismatches_are_counted_and_debug_lists_them(refused, tmp_path
     message = refused(*command)
     assert "t19" in message
     assert "... and 30 more (--debug lists all)" in message
-    assert _exit_code([*command, "--debug"]) == 2
+    assert exit_code([*command, "--debug"]) == 2
     shown = capsys.readouterr().err
     assert "Traceback" in shown
     assert all(f"t{i:02d}: [2] F32 in 'a' but [3] F32 in 'b'" in shown for i in range(50))

@@ -140,7 +140,7 @@ def write_folder(
             dtype=dtype,
             only=only,
             labels=labels,
-            threads=min(available_cores(), _MOST_THREADS),
+            threads=_threads(),
             on_difference=lambda tensor, label: differing.setdefault(tensor, []).append(label),
         )
         donor = checkpoints[0]
@@ -182,6 +182,12 @@ class _Plan:
             integer_differences={tensor: tuple(sorted(set(labels))) for tensor, labels in sorted(differing.items())},
             header_digest=written_digest,
         )
+
+
+def _threads() -> int:
+    """That read and sum beside the one that writes; on one core they would only take turns."""
+    cores = available_cores()
+    return min(cores, _MOST_THREADS) if cores > 1 else 0
 
 
 def with_digests(

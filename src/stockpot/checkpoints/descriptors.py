@@ -6,12 +6,15 @@ import errno
 import os
 import threading
 from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from stockpot.checkpoints.header import FileIdentity
 from stockpot.errors import CheckpointError
 
-__all__ = ["DescriptorPool"]
+__all__ = ["DescriptorPool", "OpenRange"]
 
 _COPIED_BYTES = 2**24
 
@@ -41,6 +44,18 @@ class _OpenFile:
                     fix="wait until nothing writes to it, then start again",
                 )
             buffer, offset = buffer[count:], offset + count
+
+
+@dataclass(frozen=True, slots=True)
+class OpenRange:
+    """A place in an open file (`stockpot.types.FileRange`)."""
+
+    file: _OpenFile
+    offset: int
+
+    def fileno(self) -> int:
+        """The descriptor, open as long as this is held."""
+        return self.file.descriptor
 
 
 def _read_at(descriptor: int, buffer: memoryview, offset: int) -> int:
@@ -85,11 +100,17 @@ class DescriptorPool:
         Raises:
             CheckpointError: the file was replaced, ended early or cannot be read.
         """
-        try:
+        with _translated(path):
             self._get(path, identity).fill(buffer, offset)
-        except OSError as exc:
-            fix = "raise the limit: ulimit -n 4096" if exc.errno == errno.EMFILE else "check the disk and try again"
-            raise CheckpointError(f"{path}: cannot be read: {exc.strerror or exc}", fix=fix) from exc
+
+    def open_range(self, path: Path, identity: FileIdentity, offset: int) -> OpenRange:
+        """A place in `path`; as `read_into`, for a reader of one's own.
+
+        Raises:
+            CheckpointError: the file was replaced or cannot be opened.
+        """
+        with _translated(path):
+            return OpenRange(self._get(path, identity), offset)
 
     def close(self) -> None:
         """Forgets all open files."""
@@ -107,6 +128,15 @@ class DescriptorPool:
             while len(self._open) > self._limit:
                 self._open.popitem(last=False)
             return file
+
+
+@contextmanager
+def _translated(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as exc:
+        fix = "raise the limit: ulimit -n 4096" if exc.errno == errno.EMFILE else "check the disk and try again"
+        raise CheckpointError(f"{path}: cannot be read: {exc.strerror or exc}", fix=fix) from exc
 
 
 def _check_unchanged(file: _OpenFile, identity: FileIdentity) -> None:

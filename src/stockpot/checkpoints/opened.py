@@ -11,7 +11,7 @@ from typing import Protocol
 from stockpot.checkpoints.descriptors import DescriptorPool
 from stockpot.checkpoints.header import FileHeader
 from stockpot.errors import CheckpointError
-from stockpot.types import TensorSpec
+from stockpot.types import FileRange, TensorSpec
 
 __all__ = ["OpenedCheckpoint", "SafetensorsReader", "TensorReader"]
 
@@ -21,6 +21,9 @@ class TensorReader(Protocol):
 
     def read_into(self, name: str, buffer: memoryview, start: int) -> None:
         """Fills `buffer` with the bytes of the stored tensor `name` from byte `start` on."""
+
+    def file_range(self, name: str) -> FileRange | None:
+        """Where the stored tensor `name` lies in a file, byte for byte; None where it has no such place."""
 
     def close(self) -> None:
         """Releases files and maps."""
@@ -34,13 +37,22 @@ class SafetensorsReader:
     """
 
     def __init__(self, headers: tuple[FileHeader, ...]) -> None:
-        self._header_by_name = {name: header for header in headers for name in header.tensors}
+        # Found once: the rest of a read costs less than putting this together does.
+        self._place_by_name = {
+            name: (header.path, header.identity, stored.offset)
+            for header in headers
+            for name, stored in header.tensors.items()
+        }
         self._files = DescriptorPool()
 
     def read_into(self, name: str, buffer: memoryview, start: int) -> None:
         """Fills `buffer` with the bytes of tensor `name` from byte `start` on."""
-        header = self._header_by_name[name]
-        self._files.read_into(header.path, header.identity, buffer, header.tensors[name].offset + start)
+        path, identity, offset = self._place_by_name[name]
+        self._files.read_into(path, identity, buffer, offset + start)
+
+    def file_range(self, name: str) -> FileRange | None:
+        """Where tensor `name` lies."""
+        return self._files.open_range(*self._place_by_name[name])
 
     def close(self) -> None:
         """Closes the files."""
@@ -82,6 +94,11 @@ class OpenedCheckpoint:
     weight_files: tuple[Path, ...]
     folder: Path | None
     _is_closed: bool = field(default=False, init=False)
+    _bytes_by_name: dict[str, int] = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Counts once what every read is checked against."""
+        self._bytes_by_name = {name: spec.nbytes for name, spec in self.specs.items()}
 
     def read_into(self, name: str, buffer: memoryview, start: int) -> None:
         """Fills all of `buffer` with the bytes [start, start + len(buffer)) of a tensor.
@@ -96,14 +113,30 @@ class OpenedCheckpoint:
             KeyError: no such tensor.
             ValueError: the range leaves the tensor.
         """
+        self._check_open()
+        stored = self.tied.get(name, name)
+        n_bytes, wanted = self._bytes_by_name[stored], buffer.nbytes
+        if not 0 <= start <= start + wanted <= n_bytes:
+            raise ValueError(f"bytes [{start}, {start + wanted}) of {name!r}, which has {n_bytes}")
+        if wanted:
+            self.reader.read_into(stored, buffer if buffer.format == "B" else buffer.cast("B"), start)
+
+    def file_range(self, name: str) -> FileRange | None:
+        """Where a tensor's bytes lie in an open file; None where they can only be read.
+
+        Args:
+            name: a stored or tied name.
+
+        Raises:
+            CheckpointError: the checkpoint is closed, or its file changed or cannot be opened.
+            KeyError: no such tensor.
+        """
+        self._check_open()
+        return self.reader.file_range(self.tied.get(name, name))
+
+    def _check_open(self) -> None:
         if self._is_closed:
             raise CheckpointError(f"{self.source}: is closed", fix="read inside its `with` block")
-        stored = self.tied.get(name, name)
-        spec = self.specs[stored]
-        if not 0 <= start <= start + buffer.nbytes <= spec.nbytes:
-            raise ValueError(f"bytes [{start}, {start + buffer.nbytes}) of {name!r}, which has {spec.nbytes}")
-        if buffer.nbytes:
-            self.reader.read_into(stored, buffer.cast("B"), start)
 
     def close(self) -> None:
         """Releases files and maps; closing twice is allowed."""

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from stockpot.checkpoints.descriptors import DescriptorPool
+from stockpot.checkpoints.descriptors import DescriptorPool, OpenRange
 from stockpot.checkpoints.header import FileIdentity
 from stockpot.checkpoints.mapped import FileRange, file_ranges
 from stockpot.errors import CheckpointError, MissingExtraError
@@ -159,6 +159,14 @@ class TorchReader:
             self._files.read_into(place.path, place.identity, buffer, place.offset + start)
         else:
             _copy_rows(tensor, buffer, start)
+
+    def file_range(self, name: str) -> OpenRange | None:
+        """Where tensor `name` lies in the file; None where it is compressed, strided or only in memory."""
+        tensor = self._tensors[name]
+        place = self._ranges.get(tensor.data_ptr())
+        if place is None or not tensor.is_contiguous():
+            return None
+        return self._files.open_range(place.path, place.identity, place.offset)
 
     def close(self) -> None:
         """Lets go of the tensors and with them of the maps."""

@@ -11,7 +11,7 @@ __all__ = ["main"]
 def main() -> NoReturn:
     """Runs the command line; Ctrl-C is answered from the first import on."""
     try:
-        from stockpot.cli.app import main as run
+        from stockpot.cli.entry import main as run
 
         run()
     except KeyboardInterrupt:

@@ -34,22 +34,8 @@ def mix(
 
     Example: stockpot mix 'runs/*' -o soup
     """
-    from stockpot.assembly import OutputOptions, with_digests, write
-    from stockpot.checkpoints import ingredients
-    from stockpot.cli.coefficients import mixing_notes, soup_of
-    from stockpot.cli.console import print_line, print_notes, readable_size
+    from stockpot.assembly import OutputOptions
+    from stockpot.cli.mixing import mix_into
 
-    members = ingredients(*sources, key=key)
-    soup = soup_of(members, coefficients)
-    if digests:
-        soup = soup_of(with_digests(members), coefficients)
-    print_notes(mixing_notes(soup))
     options = OutputOptions(dtype=dtype, only=tuple(only or ()), max_shard_size=max_shard_size, force=force)
-    written = write(soup, out, options)
-    print_notes(written.notes)
-    weights = [name for name in written.files if name.endswith(".safetensors")]
-    n_bytes = sum((out / name).stat().st_size for name in weights)
-    print_line(
-        f"mixed {len(members)} checkpoint{'s' if len(members) > 1 else ''} into {out} "
-        f"({len(weights)} file{'s' if len(weights) > 1 else ''}, {readable_size(n_bytes)})"
-    )
+    mix_into(sources, out, options, coefficients=coefficients, key=key, digests=digests)

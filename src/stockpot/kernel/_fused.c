@@ -6,15 +6,21 @@
  *   total = before + sum over i of factor[i] * x[i]         in order; the first term starts it where before is absent
  *   out   = round(total / divisor * multiplier)
  */
+#define _XOPEN_SOURCE 700
+#define _FILE_OFFSET_BITS 64
+#include <errno.h>
 #include <float.h>
 #include <math.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
+#include <sys/types.h>
+#include <unistd.h>
 
-#define INTERFACE_VERSION 1
+#define INTERFACE_VERSION 2
 #define BLOCK 512
 #define MOST_TERMS 64
+#define READ_FAILED (-2)
 
 #if defined(__GNUC__)
 #define INLINE static inline __attribute__((always_inline))
@@ -34,6 +40,7 @@
 #endif
 
 enum dtype { F64 = 0, F32 = 1, F16 = 2, BF16 = 3 };
+static const size_t ITEM_BYTES[] = {8, 4, 2, 2};
 
 INLINE float float_of(uint32_t bits) {
     float value;
@@ -226,6 +233,56 @@ EXPORT CLONES int stockpot_combine(int k, const void *const *terms, const double
                   bad |= round_f32(total, (float *)out + at, m, limit),
                   bad |= round_f16(total, (uint16_t *)out + at, m, limit),
                   bad |= round_bf16(total, (uint16_t *)out + at, m, limit))
+    }
+    return bad;
+}
+
+/* Fills memory from a file; a read may return less than was asked for. Whatever goes wrong is left to the caller's slow
+ * way, which says what it was. */
+static int filled(int file, char *memory, size_t n_bytes, int64_t offset) {
+    while (n_bytes > 0) {
+        const ssize_t count = pread(file, memory, n_bytes, (off_t)offset);
+        if (count > 0) {
+            memory += count;
+            offset += count;
+            n_bytes -= (size_t)count;
+        } else if (count == 0 || errno != EINTR) {
+            return 0;
+        }
+    }
+    return 1;
+}
+
+/* Reads n elements of k files, `step` elements at a time so that what was read is still in a near cache when it is
+ * summed, and combines them. scratch: step float64, then min(k, MOST_TERMS) times step elements of the stored dtype.
+ * Returns READ_FAILED where a file did not give all its bytes, else as stockpot_combine. */
+EXPORT int stockpot_read_and_combine(int k, const int *files, const int64_t *offsets, int64_t first, size_t step,
+                                     char *scratch, const double *factors, int stored, size_t n, double divisor,
+                                     double multiplier, int rounded, double limit, char *out) {
+    const void *terms[MOST_TERMS];
+    double *total = (double *)scratch;
+    char *memory = scratch + step * sizeof *total;
+    int bad = 0;
+    if (k < 1 || step < 1 || stored < 0 || stored > BF16 || rounded < 0 || rounded > BF16) return -1;
+    const size_t item = ITEM_BYTES[stored], room = step * item;
+    for (int i = 0; i < MOST_TERMS; i++) terms[i] = memory + (size_t)i * room;
+    for (size_t at = 0; at < n; at += step) {
+        const size_t m = n - at < step ? n - at : step;
+        const int64_t from = first + (int64_t)(at * item);
+        int is_started = 0;
+        for (int start = 0; start < k; start += MOST_TERMS) {
+            const int count = k - start < MOST_TERMS ? k - start : MOST_TERMS;
+            const int is_last = start + count == k;
+            for (int i = 0; i < count; i++)
+                if (!filled(files[start + i], memory + (size_t)i * room, m * item, offsets[start + i] + from))
+                    return READ_FAILED;
+            const int result = stockpot_combine(count, terms, factors + start, stored, m, is_started ? total : NULL,
+                                                is_last ? NULL : total, divisor, multiplier, rounded, limit,
+                                                is_last ? out + at * ITEM_BYTES[rounded] : NULL);
+            if (result < 0) return result;
+            bad |= result;
+            for (int i = 0; i < count; i++) is_started |= factors[start + i] != 0.0;
+        }
     }
     return bad;
 }

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from functools import partial
 
 from stockpot.kernel.compatibility import Layout, TensorPlan, check_layouts, labels_of, plan_tensors
-from stockpot.kernel.fused import combine_for
+from stockpot.kernel.fused import combine_for, file_sum
 from stockpot.kernel.mixing import MixingRule, check_coefficients
+from stockpot.kernel.native import FileSum, scratch_bytes
 from stockpot.kernel.ordered import in_order
 from stockpot.kernel.passes import MOST_TERMS, Rounding
 from stockpot.kernel.spans import CHUNK_ELEMENTS, Chunk, Span, aligned, read_bytes, spans
@@ -81,7 +82,7 @@ class _Source:
 
 
 class _Lane:
-    """The memory of one span under way.
+    """The memory of one span under way; pages that are never touched cost nothing.
 
     Args:
         chunk_elements: of the longest span, at least 1.
@@ -93,6 +94,7 @@ class _Lane:
         self.terms = [aligned(n_bytes) for _ in range(min(k, MOST_TERMS))]
         self.total = aligned(chunk_elements * 8)
         self.output = aligned(n_bytes)
+        self.scratch = aligned(scratch_bytes(k))
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +114,9 @@ def _jobs(
 ) -> Iterator[Callable[[_Lane], _Made]]:
     for plan in plans:
         if plan.is_blended:
-            make = partial(_blended, plan, MixingRule.of(coefficients.row_of(plan.name)), source)
+            rule = MixingRule.of(coefficients.row_of(plan.name))
+            files = file_sum(source.checkpoints, plan.name, rule, plan.stored.dtype, plan.output.dtype)
+            make = partial(_blended, plan, rule, source, files)
         else:
             # Floats are copied where only other tensors are blended: then their differences are meant.
             make = partial(_copied, plan, source, on_difference is not None and not plan.stored.is_float)
@@ -130,36 +134,46 @@ def _chunks(made: Iterator[_Made], labels: Sequence[str], on_difference: OnDiffe
         yield result.chunk
 
 
-def _blended(plan: TensorPlan, rule: MixingRule, source: _Source, span: Span, lane: _Lane) -> _Made:
+def _blended(
+    plan: TensorPlan, rule: MixingRule, source: _Source, files: FileSum | None, span: Span, lane: _Lane
+) -> _Made:
+    item_bytes = ITEM_BYTES[plan.output.dtype]
+    data = lane.output[: span.size * item_bytes]
+    is_valid = files.into(data, span.start, span.size, lane.scratch) if files is not None else None
+    if is_valid is None:
+        is_valid = _read_and_combined(plan, rule, source, span, lane, data)
+    if not is_valid:
+        from stockpot.kernel.faults import blend_fault
+
+        raise blend_fault(plan, rule, span, source.checkpoints, source.labels)
+    return _Made(Chunk(plan.name, plan.output, span.start * item_bytes, data))
+
+
+def _read_and_combined(
+    plan: TensorPlan, rule: MixingRule, source: _Source, span: Span, lane: _Lane, out: memoryview
+) -> bool:
     """Sums a span over all checkpoints, some at a time, and rounds it with the last of them."""
     dtype, output = plan.stored.dtype, plan.output.dtype
-    combine = combine_for(dtype, output)
-    data = lane.output[: span.size * ITEM_BYTES[output]]
-    rounding = Rounding(rule.divisor, rule.multiplier, output, data)
+    combine, k = combine_for(dtype, output), len(source.checkpoints)
     total = lane.total[: span.size * 8]
-    k, is_started, is_valid = len(source.checkpoints), False, True
+    is_started, is_valid = False, True
     for first in range(0, k, MOST_TERMS):
         members, factors = source.checkpoints[first : first + MOST_TERMS], rule.factors[first : first + MOST_TERMS]
-        terms = [
-            read_bytes(checkpoint, plan.name, span, ITEM_BYTES[dtype], memory)
-            for checkpoint, memory in zip(members, lane.terms, strict=False)
-        ]
         is_last = first + MOST_TERMS >= k
         is_valid &= combine(
-            terms,
+            [
+                read_bytes(checkpoint, plan.name, span, ITEM_BYTES[dtype], memory)
+                for checkpoint, memory in zip(members, lane.terms, strict=False)
+            ],
             factors,
             dtype,
             span.size,
             before=total if is_started else None,
             after=None if is_last else total,
-            rounding=rounding if is_last else None,
+            rounding=Rounding(rule.divisor, rule.multiplier, output, out) if is_last else None,
         )
         is_started |= any(factors)
-    if not is_valid:
-        from stockpot.kernel.faults import blend_fault
-
-        raise blend_fault(plan, rule, span, source.checkpoints, source.labels)
-    return _Made(Chunk(plan.name, plan.output, span.start * ITEM_BYTES[output], data))
+    return is_valid
 
 
 def _copied(plan: TensorPlan, source: _Source, is_compared: bool, span: Span, lane: _Lane) -> _Made:

@@ -9,13 +9,18 @@ from pathlib import Path
 from typing import Any
 
 from stockpot.kernel.passes import MOST_TERMS, OVERFLOWS_AT, Rounding
+from stockpot.types import ITEM_BYTES, FileRange
 
-__all__ = ["LIBRARY", "Native", "load"]
+__all__ = ["LIBRARY", "FileSum", "Native", "load", "scratch_bytes"]
 
 #: Built beside this file when the package is; see hatch_build.py.
 LIBRARY = Path(__file__).with_name("_fused.so")
-_INTERFACE_VERSION = 1
+_INTERFACE_VERSION = 2
 _CODES = {"F64": 0, "F32": 1, "F16": 2, "BF16": 3}
+_READ_FAILED = -2
+#: As in `_fused.c`.
+_MOST_FILES = 64
+_LEAST_STEP, _LARGEST_STEP, _NEAR_ELEMENTS = 2**12, 2**16, 2**18
 _NO_ROUNDING = (1.0, 1.0, 0, 0.0, None)
 
 
@@ -33,6 +38,12 @@ class Native:
             number, pointer, pointer, number, ctypes.c_size_t, pointer, pointer, real, real, number, real, pointer,
         ]  # fmt: skip
         self._function.restype = number
+        self.read_and_combine: Any = library.stockpot_read_and_combine
+        self.read_and_combine.argtypes = [
+            number, pointer, pointer, ctypes.c_int64, ctypes.c_size_t, pointer, pointer, number, ctypes.c_size_t,
+            real, real, number, real, pointer,
+        ]  # fmt: skip
+        self.read_and_combine.restype = number
 
     def takes(self, dtypes: Iterable[str]) -> bool:
         """Whether it knows all these dtypes."""
@@ -61,6 +72,63 @@ class Native:
         if result < 0:
             raise AssertionError(f"{k} terms of {dtype}: at most {MOST_TERMS} of {', '.join(_CODES)} are combined")
         return not result
+
+
+class FileSum:
+    """The blend of one tensor straight from files, read and summed by the compiled pass alone.
+
+    Args:
+        native: the pass.
+        ranges: of the tensor in every checkpoint; their files stay open as long as this is held.
+        factors: one per range.
+        dtypes: stored and output dtype.
+        scaling: divisor and multiplier.
+    """
+
+    def __init__(
+        self,
+        native: Native,
+        ranges: Sequence[FileRange],
+        factors: Sequence[float],
+        dtypes: tuple[str, str],
+        scaling: tuple[float, float],
+    ) -> None:
+        self._function, self._ranges = native.read_and_combine, ranges
+        self._k = len(ranges)
+        self._files = (ctypes.c_int * self._k)(*(place.fileno() for place in ranges))
+        self._offsets = (ctypes.c_int64 * self._k)(*(place.offset for place in ranges))
+        self._factors = (ctypes.c_double * self._k)(*factors)
+        (self._stored, self._output), self._scaling = dtypes, scaling
+
+    def into(self, out: memoryview, start: int, n: int, scratch: memoryview) -> bool | None:
+        """Blends n elements from element `start` on.
+
+        Args:
+            out: [n] of the output dtype.
+            start: within the tensor.
+            n: elements.
+            scratch: at least `scratch_bytes(k)`.
+
+        Returns:
+            As `Combine` does; None where a file did not give all its bytes.
+        """
+        item_bytes = ITEM_BYTES[self._stored]
+        step = _step(self._k)
+        result = self._function(
+            self._k, self._files, self._offsets, start * item_bytes, step, _address(scratch), self._factors,
+            _CODES[self._stored], n, *self._scaling, _CODES[self._output], OVERFLOWS_AT[self._output], _address(out),
+        )  # fmt: skip
+        return None if result == _READ_FAILED else not result
+
+
+def scratch_bytes(k: int) -> int:
+    """What a `FileSum` of k files needs, whatever its dtype."""
+    return _step(k) * 8 * (min(k, _MOST_FILES) + 1)
+
+
+def _step(k: int) -> int:
+    """Elements read at once from each file: worth a call, and all of them together stay in a near cache."""
+    return max(_LEAST_STEP, min(_LARGEST_STEP, _NEAR_ELEMENTS // k) // _LEAST_STEP * _LEAST_STEP)
 
 
 def _address(buffer: memoryview | None) -> int | None:
