@@ -30,7 +30,7 @@ unit: $(VENV)/.stockpot-all
 # The quick set: do the scripts work? Their tables go to $(BENCH), never over the measured ones.
 bench: $(VENV)/.stockpot-all
 	mkdir -p $(BENCH)
-	$(BIN)/python benchmarks/mix_memory.py --quick --out $(BENCH)/mix_memory.md
+	$(BIN)/python benchmarks/mix.py --quick --out $(BENCH)
 	$(BIN)/python benchmarks/greedy.py --quick --out $(BENCH)
 	$(BIN)/python benchmarks/learned.py --quick --out $(BENCH)
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -25,6 +27,14 @@ def main(folder: Path) -> None:
     (folder / "d.pt").write_bytes(b"PK\x03\x04")
     message = stockpot("mix", str(folder / "d.pt"), "-o", str(folder / "other"), expect=2)
     assert "stockpot[torch]" in message, message
+    if shutil.which("cc") is not None:
+        from stockpot.kernel import native
+
+        assert native.load() is not None, "there is a C compiler, but the fused pass was not built"
+        compiled = (folder / "soup" / "model.safetensors").read_bytes()
+        os.environ["STOCKPOT_PORTABLE"] = "1"
+        stockpot("mix", str(folder / "*.safetensors"), "-o", str(folder / "portable"), expect=0)
+        assert (folder / "portable" / "model.safetensors").read_bytes() == compiled
     print("the core mixes without torch, and a .pt file names the extra")
 
 
