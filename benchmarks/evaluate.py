@@ -123,7 +123,7 @@ def measured(scratch: Path, model: Path, precision: str, device: str, n_texts: i
     pairs = [Soup((one, other), Coefficients.of([w, 1 - w]), "pair") for w in (0.25, 0.75, 0.4, 0.6)]
     swaps = [timed(lambda s=s: task._model.load(s)) for s in pairs]
     grown = [timed(lambda s=s: task._model.load(s)) for s in (soup, Soup((one, other), Coefficients.equal(2), "two"))]
-    differs = float(np.abs(logits["stockpot"] - logits["Trainer.predict"]).max())
+    differs = float(np.abs(logits["stockpot, with tokenisation"] - logits["Trainer.predict"]).max())
     return {
         "n": len(texts), "seconds": seconds, "largest_logit_difference": differs, "swap_s": swaps, "grown_s": grown[1:],
     }  # fmt: skip
