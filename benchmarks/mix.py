@@ -24,7 +24,6 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import date
@@ -175,20 +174,18 @@ def run(command: Sequence[str], cores: int, environment: Mapping[str, str] | Non
     inherited = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     pinned = {"OMP_NUM_THREADS": str(cores), "MKL_NUM_THREADS": str(cores)}
     allowed = sorted(os.sched_getaffinity(0))[:cores]
-    # Linux counts the memory of who starts a process into its peak, so a small shell starts it.
-    line = ["taskset", "-c", ",".join(map(str, allowed)), *command]
-    started = time.perf_counter()
-    process = subprocess.Popen(
-        line, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env={**inherited, **pinned, **(environment or {})}
+    pinned_to = ["taskset", "-c", ",".join(map(str, allowed))]
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", str(HERE / "_launch.py"), *pinned_to, *command],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**inherited, **pinned, **(environment or {})},
     )
-    assert process.stderr is not None
-    said = process.stderr.read()
-    _, status, usage = os.wait4(process.pid, 0)
-    wall_s = time.perf_counter() - started
-    process.returncode = os.waitstatus_to_exitcode(status)  # wait4 has reaped it
-    if process.returncode:
-        raise SystemExit(f"{command[:4]} ... failed: {said.decode(errors='replace')[-2000:]}")
-    return Cost(usage.ru_utime + usage.ru_stime, wall_s, usage.ru_maxrss * 1024)
+    if done.returncode:
+        raise SystemExit(f"{command[:4]} ... failed: {done.stderr[-2000:]}")
+    cpu_s, wall_s, peak_bytes = done.stdout.splitlines()[-1].split()[1:]
+    return Cost(float(cpu_s), float(wall_s), int(peak_bytes))
 
 
 def limit(sources: Sequence[Path], output: Path) -> list[str]:

@@ -377,7 +377,8 @@ class Incumbent:
         if candidate.paired is None:
             raise EvaluationError(
                 "acceptance by a paired test needs an evaluation by example, and this one gives scores alone",
-                fix="give a task, return a Score with `paired`, or leave out the significance",
+                fix="use `stockpot soup --task ... --significance` (in Python: experiment.cook(..., task=...)), return "
+                "a Score with `paired`, or leave out the significance",
             )
         p = candidate.paired.p
         return p is not None and self.significance is not None and p <= self.significance

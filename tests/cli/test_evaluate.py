@@ -240,6 +240,42 @@ def test_compare_takes_some_recipes(stockpot, checkpoints, here) -> None:
     assert "always in the table" in refused.err
 
 
+def test_compare_takes_the_number_of_random_orders(stockpot, checkpoints, here) -> None:
+    command = ["compare", *checkpoints, "--evaluate", f"{here.name}:score", "--recipe", "greedy_random"]
+    for number in (1, 5):
+        done = stockpot(*command, "--random-orders", str(number), "-o", f"out{number}")
+        assert done.code == 0
+        results = json.loads(Path(f"out{number}/results.json").read_text())
+        (row,) = [row for row in results["rows"] if row["method"] == "greedy_random"]
+        assert row["scores"]["held_out"]["n_orders"] == number
+    assert stockpot(*command, "--random-orders", "0").code == 2
+    # Another number is another comparison.
+    assert stockpot(*command, "--random-orders", "4", "-o", "out5").code == 2
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--recipe", "uniform", "--fold"], "uniform learns nothing"),
+        (["--recipe", "greedy", "--learned", "least_steps=60"], "greedy learns nothing"),
+        (["--recipe", "uniform", "--minimum-gain", "0.1"], "accepts nothing step by step"),
+        (["--recipe", "greedy", "--significance", "1.5"], "no p between 0 and 1"),
+    ],
+)
+def test_options_that_nothing_would_follow_are_refused(stockpot, checkpoints, here, options, says) -> None:
+    done = stockpot("soup", *checkpoints, "--evaluate", f"{here.name}:score", *options, "-o", "out")
+    assert done.code == 2
+    assert says in done.err
+    assert calls(here) == []
+
+
+def test_a_minimum_gain_is_part_of_the_search_and_of_its_identity(stockpot, checkpoints, here) -> None:
+    command = ["soup", *checkpoints, "--evaluate", f"{here.name}:score", "-o", "out"]
+    assert stockpot(*command, "--minimum-gain", "1000").code == 0
+    assert len(read_soup(here.parent / "out").ingredients) == 1
+    assert stockpot(*command).code == 2
+
+
 def test_individual_scores_are_told_before_the_recipe_decides(stockpot, checkpoints, here) -> None:
     lines = stockpot("soup", *checkpoints, "--evaluate", f"{here.name}:score", "-o", "out").out.splitlines()
     assert [line.split(":")[0] for line in lines[:3]] == ["[1/3] a", "[2/3] b", "[3/3] c"]

@@ -38,6 +38,15 @@ def test_the_issue_s_own_example() -> None:
     )
 
 
+@pytest.mark.parametrize(("p", "is_sure"), [(0.0625, False), (0.04, True)])
+def test_the_exact_test_decides_where_one_was_made(p: float, is_sure: bool) -> None:
+    """Five answers changed and all won: 2.24 standard errors, but p = 0.06."""
+    found = results({("greedy", "test"): (0.05, 0.0223)})
+    (comparison,) = found.comparisons
+    sentence = summary_sentence(replace(found, comparisons=(replace(comparison, p=p, test="mcnemar_exact"),)))
+    assert ("that is significant" in sentence) == is_sure
+
+
 def test_both_significant() -> None:
     sentence = said((0.02, 0.005), (0.03, 0.005))
     assert sentence.endswith("on one seed both are significant.")

@@ -188,3 +188,9 @@ def test_one_column_and_two_columns_equal_a_plain_loop(tiny, tmp_path) -> None:
         assert np.array_equal(ours.logits.argmax(1), plain.argmax(1))
         expected = np.mean([model.config.id2label[int(n)] == names[i % 3] for i, n in enumerate(plain.argmax(1))])
         assert task.score(ours).value == pytest.approx(expected, abs=1e-12)
+
+
+def test_top_5_of_few_classes_says_nothing(path, tiny) -> None:
+    path.write_text(json.dumps(content_of(path) | {"metric": "top_5"}))
+    with pytest.raises(ConfigError, match="counts every answer as right"):
+        load_task(path, tiny / "run-0")

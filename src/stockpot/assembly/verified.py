@@ -51,19 +51,28 @@ def verify(folder: PathLike, *, ingredients: bool = False, tensors: bool = False
     recorded = read_recorded(folder)
     root = recorded.file.parent
     files = {**recorded.output.files, **recorded.output.side_files}
+    sources = check_ingredients(recorded) if ingredients else ()
+    changed = [line for check in sources for line in check.lines()]
     checks = [
         Checked("soup.json", f"{recorded.soup.recipe} of {_count(len(recorded.soup.ingredients), 'ingredient')}"),
         *(check_file(root / name, name, file) for name, file in files.items()),
         _check_layout(root, recorded),
-        *(check_ingredients(recorded) if ingredients else ()),
+        *sources,
         *([_check_blend(root, recorded)] if tensors else ()),
     ]
     problems = [line for check in checks for line in check.lines()]
+    if changed and not [line for line in problems if line not in changed]:
+        raise CheckpointError(
+            f"the files of {root} are as recorded, but not its ingredients",
+            problems=changed,
+            fix="bring the ingredients back as they were; until then the soup stands, but cannot be made again",
+        )
     if problems:
+        first = "" if ingredients else "see with --ingredients whether these are as recorded, then "
         raise CheckpointError(
             f"{root} is not what its record says",
             problems=problems,
-            fix=f"write it again from its ingredients: stockpot rebuild {root} -o another-folder",
+            fix=f"{first}write it again from its ingredients: stockpot rebuild {root} -o another-folder",
         )
     return tuple(f"{check.name}: {check.result}" for check in checks)
 

@@ -7,7 +7,18 @@ from typing import Annotated
 import typer
 
 from stockpot.cli.learning import Learned, learned_config
-from stockpot.cli.options import Evaluate, Fresh, Initialisation, Key, OptionalOut, Sources, Task
+from stockpot.cli.options import (
+    Evaluate,
+    Fresh,
+    Initialisation,
+    Key,
+    MinimumGain,
+    OptionalOut,
+    Significance,
+    Sources,
+    Task,
+    acceptance_of,
+)
 
 __all__ = ["compare"]
 
@@ -25,6 +36,11 @@ def compare(
         ),
     ] = None,
     learned: Learned = None,
+    random_orders: Annotated[
+        int, typer.Option("--random-orders", min=1, help="Orders that greedy_random is the mean over.")
+    ] = 3,
+    significance: Significance = None,
+    minimum_gain: MinimumGain = 0.0,
     initialisation: Initialisation = None,
     out: OptionalOut = None,
     key: Key = None,
@@ -45,7 +61,8 @@ def compare(
     with progress_lines() as report:
         results = compare_checkpoints(
             members, task=task, evaluate=evaluate, initialisation=initialisation,
-            recipes=tuple(recipe) if recipe else None, learned=learned_config(learned), out=out, fresh=fresh,
+            recipes=tuple(recipe) if recipe else None, learned=learned_config(learned),
+            random_orders=random_orders, acceptance=acceptance_of(significance, minimum_gain), out=out, fresh=fresh,
             on_progress=report,
         )  # fmt: skip
     print_results(results)

@@ -3,11 +3,28 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, TypeAlias
+from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
 
-__all__ = ["Evaluate", "Fresh", "Initialisation", "Key", "OptionalOut", "Sources", "Task", "Workers"]
+from stockpot.errors import ConfigError
+
+if TYPE_CHECKING:
+    from stockpot.config import AcceptanceConfig
+
+__all__ = [
+    "Evaluate",
+    "Fresh",
+    "Initialisation",
+    "Key",
+    "MinimumGain",
+    "OptionalOut",
+    "Significance",
+    "Sources",
+    "Task",
+    "Workers",
+    "acceptance_of",
+]
 
 Sources: TypeAlias = Annotated[
     list[str], typer.Argument(help="Checkpoints: files, folders or globs (quoted ones too), in this order.")
@@ -34,3 +51,28 @@ Fresh: TypeAlias = Annotated[
 Workers: TypeAlias = Annotated[
     int | None, typer.Option("--workers", min=1, help="Worker processes; default: the cores.", show_default=False)
 ]
+
+Significance: TypeAlias = Annotated[
+    float | None,
+    typer.Option(
+        "--significance",
+        help="Greedy and pruned believe only changes whose paired test has at most this p, e.g. 0.05; needs --task.",
+        show_default=False,
+    ),
+]
+MinimumGain: TypeAlias = Annotated[
+    float, typer.Option("--minimum-gain", min=0.0, help="What a step of greedy must gain, in the metric's unit.")
+]
+
+
+def acceptance_of(significance: float | None, minimum_gain: float) -> AcceptanceConfig:
+    """The rule of the recipes that go step by step.
+
+    Raises:
+        ConfigError: no probability.
+    """
+    from stockpot.config import AcceptanceConfig
+
+    if significance is not None and not 0.0 < significance < 1.0:
+        raise ConfigError(f"--significance {significance} is no p between 0 and 1", fix="give 0.05, say")
+    return AcceptanceConfig(significance=significance, minimum_gain=minimum_gain)

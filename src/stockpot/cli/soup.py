@@ -8,7 +8,17 @@ from typing import Annotated
 import typer
 
 from stockpot.cli.learning import Learned, learned_config
-from stockpot.cli.options import Evaluate, Fresh, Initialisation, Key, Sources, Task
+from stockpot.cli.options import (
+    Evaluate,
+    Fresh,
+    Initialisation,
+    Key,
+    MinimumGain,
+    Significance,
+    Sources,
+    Task,
+    acceptance_of,
+)
 
 __all__ = ["soup"]
 
@@ -39,6 +49,8 @@ def soup(
             help="Candidates that greedy evaluates at most, the most promising ones; the soup is approximate then.",
         ),
     ] = None,
+    significance: Significance = None,
+    minimum_gain: MinimumGain = 0.0,
     initialisation: Initialisation = None,
     seed: Annotated[int, typer.Option(min=0, help="Of a random order.")] = 0,
     key: Key = None,
@@ -60,7 +72,7 @@ def soup(
         made = cook(
             members, out, recipe=recipe, task=task, evaluate=evaluate, initialisation=initialisation, seed=seed,
             learned=learned_config(learned, fold=fold), best_of=best_of, max_evaluations=max_evaluations,
-            fresh=fresh, on_progress=report,
+            acceptance=acceptance_of(significance, minimum_gain), fresh=fresh, on_progress=report,
         )  # fmt: skip
     names = [ingredient.name for ingredient in used_ingredients(made)]
     given = {ingredient.name for ingredient in members}  # the initialisation is part of some soups, but none of these

@@ -17,6 +17,7 @@ from stockpot.config import (
     FOLLOW_UP_RECIPE_NAMES,
     PAPER_RECIPE_NAMES,
     RECIPE_NAMES,
+    AcceptanceConfig,
     LearnedConfig,
     TaskConfig,
     canonical,
@@ -39,6 +40,8 @@ TaskSource = str | Path | Mapping[str, Any] | TaskConfig
 EvaluateSource = str | Callable[..., float | Score]
 #: Which version of a user's function a finished folder speaks for.
 _SCORED_BY = Path("journal", "evaluate.txt")
+#: Of greedy_random; only other numbers make another comparison.
+_USUAL_ORDERS = 3
 #: Recipes that begin with the individuals.
 _SCORE_INDIVIDUALS = frozenset({"best", "greedy", "pruned", "top_k"})
 
@@ -81,6 +84,8 @@ def compare(
     initialisation: str | None = None,
     recipes: Sequence[str] | None = None,
     learned: LearnedConfig | None = None,
+    random_orders: int = _USUAL_ORDERS,
+    acceptance: AcceptanceConfig | None = None,
     out: str | Path | None = None,
     fresh: bool = False,
     on_progress: OnProgress | None = None,
@@ -95,6 +100,8 @@ def compare(
         recipes: which to cook, beside the individuals; None: all of the paper's (the learned soups need a task and
             more than one ingredient); pruned, top_k, interpolate and model_stock only when named.
         learned: how learned soups are learned.
+        random_orders: orders that greedy_random is the mean over, >= 1.
+        acceptance: greedy's and pruned's rule; None: the paper's.
         out: keeps journal and results; None: a temporary folder, nothing is kept.
         fresh: start over.
         on_progress: hears what happens.
@@ -113,12 +120,20 @@ def compare(
     known = (*PAPER_RECIPE_NAMES, *FOLLOW_UP_RECIPE_NAMES)
     _check_recipes(recipes, known, initialisation, note="; the individuals are always in the table")
     report, learned = on_progress or (lambda _: None), learned or LearnedConfig()
+    acceptance = acceptance or AcceptanceConfig()
+    _check_learning(recipes, learned)
+    if random_orders < 1:
+        raise ConfigError(f"random_orders is {random_orders}", fix="give at least 1 order")
     settings = {"command": "compare", "recipes": list(recipes), **_learning_settings(recipes, learned)}
+    if random_orders != _USUAL_ORDERS and "greedy_random" in recipes:
+        settings["random_orders"] = random_orders
+    if acceptance != AcceptanceConfig():
+        settings["acceptance"] = canonical(acceptance)
     with _session(ingredients, task, evaluate, initialisation, settings, out, fresh) as session:
         if _is_finished(session, RESULTS_FILE) and (results := finished_results(session.folder)) is not None:
             return results
         _announce_individuals(session, report)
-        choices = Choices(tuple(recipes), learned=learned)
+        choices = Choices(tuple(recipes), random_orders, acceptance=acceptance, learned=learned)
         tell = partial(_report, report)
         cooked = choose(session.ingredients, session.bench, choices, initialisation=session.start, on_step=tell)
         results = tabulate(
@@ -146,6 +161,7 @@ def cook(
     learned: LearnedConfig | None = None,
     best_of: bool = False,
     max_evaluations: int | None = None,
+    acceptance: AcceptanceConfig | None = None,
     fresh: bool = False,
     on_progress: OnProgress | None = None,
 ) -> Soup:
@@ -163,6 +179,7 @@ def cook(
         best_of: write the best single ingredient unless the soup beats it beyond noise on the held-out split.
         max_evaluations: candidates that greedy evaluates at most, those that promise most by the logits at hand; the
             soup is `approximate` then.
+        acceptance: the rule of the greedy recipes and of pruned; None: the paper's.
         fresh: start over.
         on_progress: hears what happens.
 
@@ -177,11 +194,16 @@ def cook(
     _check_budget(recipe, max_evaluations)
     _check_recipes([recipe], [name for name in RECIPES if "ensemble" not in name], initialisation)
     report, learned = on_progress or (lambda _: None), learned or LearnedConfig()
+    acceptance = acceptance or AcceptanceConfig()
+    _check_learning([recipe], learned)
+    _check_acceptance(recipe, acceptance)
     settings = {"command": "soup", "recipe": recipe, "seed": seed, **_learning_settings([recipe], learned)}
     if best_of:
         settings["best_of"] = True
     if max_evaluations is not None:
         settings["max_evaluations"] = max_evaluations
+    if acceptance != AcceptanceConfig():
+        settings["acceptance"] = canonical(acceptance)
     with _session(ingredients, task, evaluate, initialisation, settings, out, fresh) as session:
         if _is_finished(session, "soup.json"):
             return read_soup(session.folder)
@@ -195,6 +217,7 @@ def cook(
             generator,
             initialisation=session.start,
             max_evaluations=max_evaluations,
+            acceptance=acceptance,
         )
         tell = partial(_report, report, recipe)
         soup = RECIPES[recipe](session.ingredients, session.bench.evaluate, supplies, on_step=tell)
@@ -371,6 +394,23 @@ def _check_budget(recipe: str, max_evaluations: int | None) -> None:
     problems += [f"the recipe is {recipe}; only greedy takes a budget"] if recipe != "greedy" else []
     if problems:
         raise ConfigError("max_evaluations does not fit", problems=problems, fix="leave out --max-evaluations")
+
+
+def _check_learning(recipes: Sequence[str], learned: LearnedConfig) -> None:
+    """Settings that nothing would follow are a mistake, not a detail."""
+    if learned != LearnedConfig() and not any(name.startswith("learned") for name in recipes):
+        raise ConfigError(
+            f"only learned soups follow --learned and --fold, and {', '.join(recipes)} learns nothing",
+            fix="leave these options out, or take the recipe learned or learned_by_layer",
+        )
+
+
+def _check_acceptance(recipe: str, acceptance: AcceptanceConfig) -> None:
+    if acceptance != AcceptanceConfig() and not recipe.startswith(("greedy", "pruned")):
+        raise ConfigError(
+            f"{recipe} accepts nothing step by step, so --significance and --minimum-gain have no meaning for it",
+            fix="leave these options out, or take a greedy recipe or pruned",
+        )
 
 
 def _report(report: OnProgress, method: str, step: Step | CurvePoint) -> None:

@@ -89,10 +89,7 @@ def choose(
         return None if on_step is None else lambda step: on_step(method, step)
 
     champion = best(ingredients, bench.evaluate, on_step=report("best"))
-    rule: dict[str, Any] = {
-        "minimum_gain": choices.acceptance.minimum_gain, "strict": choices.acceptance.strict,
-        "significance": choices.acceptance.significance,
-    }  # fmt: skip
+    rule = choices.acceptance.model_dump()
     budget: dict[str, Any] = {"max_evaluations": choices.max_evaluations, "forecast": bench.forecast}
     cooked: dict[str, tuple[Soup, ...]] = {"best": (champion,)}
     if len(ingredients) > 1:
@@ -129,6 +126,7 @@ def supplies_of(
     *,
     initialisation: Ingredient | None = None,
     max_evaluations: int | None = None,
+    acceptance: AcceptanceConfig | None = None,
 ) -> Supplies:
     """What recipes need beside ingredients and evaluate."""
     learning = LearningOptions(
@@ -150,6 +148,7 @@ def supplies_of(
         None if initialisation is None else lambda: inner_products(ingredients, initialisation),
         max_evaluations,
         bench.forecast,
+        {} if acceptance is None else acceptance.model_dump(),
     )
 
 

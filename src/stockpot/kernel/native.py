@@ -20,7 +20,7 @@ _CODES = {"F64": 0, "F32": 1, "F16": 2, "BF16": 3}
 _READ_FAILED = -2
 #: As in `_fused.c`.
 _MOST_FILES = 64
-_LEAST_STEP, _LARGEST_STEP, _NEAR_ELEMENTS = 2**12, 2**16, 2**18
+_LEAST_STEP, _LARGEST_STEP, _NEAR_ELEMENTS = 2**12, 2**17, 2**20
 _NO_ROUNDING = (1.0, 1.0, 0, 0.0, None)
 
 
@@ -127,7 +127,7 @@ def scratch_bytes(k: int) -> int:
 
 
 def _step(k: int) -> int:
-    """Elements read at once from each file: worth a call, and all of them together stay in a near cache."""
+    """Elements read at once from each file: so many that a call costs nothing, so few that k of them stay small."""
     return max(_LEAST_STEP, min(_LARGEST_STEP, _NEAR_ELEMENTS // k) // _LEAST_STEP * _LEAST_STEP)
 
 

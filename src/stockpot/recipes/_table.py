@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 from stockpot.errors import ConfigError
 from stockpot.recipes._best import best
@@ -40,6 +40,7 @@ class Supplies:
         inner_products: for model_stock, asked for only there; they cost a reading of every checkpoint.
         max_evaluations: of candidates, for greedy alone; None: all.
         forecast: orders them where there is such a budget.
+        rule: minimum_gain, strict and significance of the recipes that accept one ingredient after the other.
     """
 
     generator: Permutes | None = None
@@ -50,6 +51,7 @@ class Supplies:
     inner_products: Callable[[], InnerProducts] | None = None
     max_evaluations: int | None = None
     forecast: Forecast | None = None
+    rule: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Recipe(Protocol):
@@ -100,7 +102,7 @@ def _greedily(recipe: Callable[..., Soup]) -> Recipe:
         *,
         on_step: OnStep | None = None,
     ) -> Soup:
-        return recipe(ingredients, evaluate, generator=supplies.generator, on_step=on_step)
+        return recipe(ingredients, evaluate, generator=supplies.generator, on_step=on_step, **supplies.rule)
 
     return cook
 
@@ -112,8 +114,18 @@ def _greedy(
     *,
     on_step: OnStep | None = None,
 ) -> Soup:
-    budget = supplies.max_evaluations
-    return greedy(ingredients, evaluate, max_evaluations=budget, forecast=supplies.forecast, on_step=on_step)
+    budget = {"max_evaluations": supplies.max_evaluations, "forecast": supplies.forecast}
+    return greedy(ingredients, evaluate, on_step=on_step, **budget, **supplies.rule)  # type: ignore[arg-type]
+
+
+def _pruned(
+    ingredients: Iterable[Ingredient],
+    evaluate: Callable[..., float | Score],
+    supplies: Supplies = Supplies(),
+    *,
+    on_step: OnStep | None = None,
+) -> Soup:
+    return pruned(ingredients, evaluate, on_step=on_step, **supplies.rule)
 
 
 def _by_gradient(name: str, *, by_layer: bool) -> Recipe:
@@ -185,7 +197,7 @@ RECIPES: Mapping[str, Recipe] = {
     "learned_by_layer": _by_gradient("learned_by_layer", by_layer=True),
     "ensemble": _without_evaluation(ensemble),
     "greedy_ensemble": _greedily(partial(greedy, combine="logits")),
-    "pruned": _by_scores(pruned),
+    "pruned": _pruned,
     "top_k": _by_scores(top_k),
     "interpolate": _interpolate,
     "model_stock": _model_stock,

@@ -11,7 +11,8 @@ from stockpot.reports.text import printable
 
 __all__ = ["summary_sentence"]
 
-#: Two-sided 5 % of a normal distribution, in standard errors.
+#: Two-sided 5 %: of the paired test, and where none was made, in standard errors of a normal distribution.
+_SIGNIFICANT_P = 0.05
 _SIGNIFICANT = 1.96
 _NO_SOUPS = frozenset({"initialisation", "best", "second_best", "mean_individual", "ensemble", "greedy_ensemble"})
 #: The splits that count: no recipe saw them.
@@ -25,20 +26,23 @@ class _Gain:
     split: str
     gain: float
     stderr: float | None
+    p: float | None = None
 
     @property
     def verdict(self) -> int:
         """1 better beyond noise, -1 worse beyond noise, 0 neither can be said."""
-        if self.stderr is None or abs(self.gain) <= _SIGNIFICANT * self.stderr:
-            return 0
-        return 1 if self.gain > 0 else -1
+        if self.p is not None:
+            is_sure = self.p < _SIGNIFICANT_P
+        else:
+            is_sure = self.stderr is not None and abs(self.gain) > _SIGNIFICANT * self.stderr
+        return 0 if not is_sure or self.gain == 0 else 1 if self.gain > 0 else -1
 
 
 def summary_sentence(results: Results) -> str:
     """Says whether the soups beat the best single model, where, by how much, and whether that is more than noise.
 
     Greedy speaks for the soups where it was made; uniform is named where its verdict is another. A difference counts
-    from 1.96 paired standard errors on.
+    where its paired test has p < 0.05; where no test was made, from 1.96 paired standard errors on.
 
     Args:
         results: rows, and comparisons against `best` (and of uniform against greedy, where made).
@@ -87,7 +91,7 @@ def _gain(results: Results, method: str, against: str, split: str) -> _Gain | No
     sign = 1.0 if results.higher_is_better else -1.0
     for c in results.comparisons:
         if (c.method, c.against, c.split) == (method, against, split):
-            return _Gain(split, sign * c.difference, c.stderr)
+            return _Gain(split, sign * c.difference, c.stderr, c.p)
     ours, theirs = (_value(results, name, split) for name in (method, against))
     return None if ours is None or theirs is None else _Gain(split, sign * (ours - theirs), None)
 

@@ -312,6 +312,11 @@ class TextClassification:
 def _try_metric(metric: str, n_classes: int) -> None:
     """Fails now, not after the first long prediction, where the metric lacks a package or wants other classes."""
     METRICS[metric](np.eye(n_classes), np.arange(n_classes))
+    if metric == "top_5" and n_classes <= 5:
+        raise ConfigError(
+            f"top_5 counts every answer as right where there are {n_classes} classes",
+            fix="use `metric: accuracy`",
+        )
 
 
 # Of a model folder only what shapes its logits: these keys of config.json say who wrote it.
