@@ -41,7 +41,7 @@ def made(*, digests: bool = True, **options) -> Path:
 
 
 def problems(folder: str | Path = "soup", **options: bool) -> tuple[str, ...]:
-    with pytest.raises(CheckpointError, match="is not what its record says|but not its ingredients") as caught:
+    with pytest.raises(CheckpointError, match=r"is not what its record says|but not its ingredients") as caught:
         verify(folder, **options)
     # What is wrong with the ingredients alone no rebuild can mend.
     wanted = "bring the ingredients back" if "but not its ingredients" in caught.value.message else "stockpot rebuild"

@@ -44,7 +44,7 @@ def test_the_exact_test_decides_where_one_was_made(p: float, is_sure: bool) -> N
     found = results({("greedy", "test"): (0.05, 0.0223)})
     (comparison,) = found.comparisons
     sentence = summary_sentence(replace(found, comparisons=(replace(comparison, p=p, test="mcnemar_exact"),)))
-    assert ("that is significant" in sentence) == is_sure
+    assert ("only the difference on test is significant" in sentence) == is_sure
 
 
 def test_both_significant() -> None:
