@@ -12,6 +12,7 @@ from stockpot._version import __version__
 from stockpot.cli.compare import compare
 from stockpot.cli.console import print_error
 from stockpot.cli.entry import INTERRUPTED, NOTHING_WRITTEN
+from stockpot.cli.figures import figures
 from stockpot.cli.mix import mix
 from stockpot.cli.rebuild import rebuild
 from stockpot.cli.run import run
@@ -44,10 +45,12 @@ def _after_interrupt(command: str, options: Mapping[str, object]) -> tuple[str, 
     """What was kept, and how to go on."""
     if command == "verify":
         return "interrupted; nothing was changed", "run the same command again"
-    if command in {"mix", "rebuild", "table"}:
+    if command in {"mix", "rebuild"} or (command == "table" and options.get("figures") is None):
         return NOTHING_WRITTEN
     if command == "compare" and options.get("out") is None:
         return "interrupted; nothing was kept", "give -o FOLDER: then the same command continues where it was"
+    if command in {"figures", "table"}:
+        return "interrupted; some pictures may be written, whole or not", "run the same command again"
     return "interrupted; what was computed is kept", "run the same command again: it continues where it was"
 
 
@@ -60,7 +63,7 @@ app = typer.Typer(
     add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (mix, soup, compare, run, sweep, table, rebuild, verify):
+for command in (mix, soup, compare, run, sweep, table, figures, rebuild, verify):
     app.command()(interruptible(command))
 
 

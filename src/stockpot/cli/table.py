@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from stockpot.errors import ConfigError
+
+if TYPE_CHECKING:
+    from stockpot.score_record import ScoreTable
 
 __all__ = ["Format", "table"]
 
@@ -43,6 +48,13 @@ def table(
         Path | None, typer.Option("--json", help="Write the whole table to this file.", show_default=False)
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace an existing --json file.")] = False,
+    figures: Annotated[
+        Path | None, typer.Option("--figures", help="Draw the scores into this folder.", show_default=False)
+    ] = None,
+    settings: Annotated[
+        Path | None,
+        typer.Option(help="Settings of the models, .jsonl/.csv with model_name, for --figures.", show_default=False),
+    ] = None,
 ) -> None:
     """Rank models whose scores you measured yourself, beside their soups and ensembles.
 
@@ -53,16 +65,30 @@ def table(
     from stockpot.reports import score_table as views
     from stockpot.score_record import write_score_table
 
+    if settings is not None and figures is None:
+        raise ConfigError("--settings are drawn, and nothing is", fix="add --figures FOLDER")
     made = score_table(
         files, held_out=held_out, test=test, shifts=_split(shift or []), higher_is_better=not lower_is_better, sort=sort
     )
     if json_file is not None:
         write_score_table(made, json_file, force=force, inputs=files)
+    if figures is not None:
+        _draw(made, figures, settings)
     if output_format is Format.TERMINAL:
         print_score_table(made, show_all=show_all)
         return
     view = {Format.MARKDOWN: views.markdown, Format.CSV: views.csv_text, Format.LATEX: views.latex}[output_format]
     print_line(view(made).removesuffix("\n"))
+
+
+def _draw(made: ScoreTable, folder: Path, settings: Path | None) -> None:
+    from stockpot.analysis.score_settings import read_settings
+    from stockpot.cli.console import print_notes
+    from stockpot.reports.drawing import draw_scores
+
+    drawn = draw_scores(made, folder, metric="score", settings=read_settings(settings) if settings else {})
+    print_notes([f"wrote {file}" for file in drawn.files])
+    print_notes([f"{name} is not drawn: {why}" for name, why in drawn.left_out.items()])
 
 
 def _split(texts: list[str]) -> list[str]:

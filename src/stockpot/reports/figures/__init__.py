@@ -1,0 +1,18 @@
+"""One figure a file: records in, a matplotlib figure out."""
+
+from __future__ import annotations
+
+from stockpot.reports.figures.acceptance import acceptance
+from stockpot.reports.figures.calibration import calibration
+from stockpot.reports.figures.coefficients import coefficients
+from stockpot.reports.figures.figure1 import figure1
+from stockpot.reports.figures.line import line
+from stockpot.reports.figures.points import Mark, marks_of_results, marks_of_scores
+from stockpot.reports.figures.ranks import ranks
+from stockpot.reports.figures.settings import settings
+from stockpot.reports.figures.shifts import shifts
+
+__all__ = [
+    "Mark", "acceptance", "calibration", "coefficients", "figure1", "line", "marks_of_results", "marks_of_scores",
+    "ranks", "settings", "shifts",
+]  # fmt: skip

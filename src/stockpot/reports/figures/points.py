@@ -1,0 +1,80 @@
+"""What a scatter shows: models with their scores, and how each is marked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from stockpot.records import Results
+from stockpot.reports.style import COLOURS, short
+from stockpot.reports.table import method_title, ordered_rows
+from stockpot.score_record import ScoreTable
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+__all__ = ["RUN_LABEL", "Mark", "draw_marks", "marks_of_results", "marks_of_scores"]
+
+RUN_LABEL = "a run"
+_SHAPES = "osD^vP*Xp<>h"
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """One model of a scatter.
+
+    Args:
+        label: as shown in the legend.
+        scores: split -> score, in the metric's unit.
+        stderrs: split -> its standard error, where known.
+        is_run: one of the runs, which share a small grey mark.
+    """
+
+    label: str
+    scores: Mapping[str, float] = field(hash=False)
+    stderrs: Mapping[str, float] = field(default_factory=dict, hash=False)
+    is_run: bool = False
+
+
+def marks_of_results(results: Results) -> list[Mark]:
+    """One per method but the initialisation, whose score would squeeze all others into a corner."""
+    return [
+        Mark(
+            short(method_title(row), 32),
+            {split: cell.value for split, cell in row.scores.items()},
+            {split: cell.stderr for split, cell in row.scores.items() if cell.stderr is not None},
+        )
+        for row in ordered_rows(results)
+        if row.method != "initialisation"
+    ]
+
+
+def marks_of_scores(table: ScoreTable) -> list[Mark]:
+    """One per model of a user's own table; individuals are runs."""
+    splits = table.columns.splits
+    return [
+        Mark(
+            RUN_LABEL if row.kind == "individual" else short(row.model_name),
+            {split: score for split in splits if (score := row.score(split)) is not None},
+            is_run=row.kind == "individual",
+        )
+        for row in table.rows
+    ]
+
+
+def draw_marks(axes: Axes, marks: Sequence[Mark], x: str, y: str) -> None:
+    """Every model that has both scores: a point with bars of one standard error."""
+    style = 0
+    for mark in marks:
+        look: dict[str, Any] = {"color": "0.6", "marker": "."} if mark.is_run else _look(style)
+        style += not mark.is_run
+        if x in mark.scores and y in mark.scores:
+            axes.errorbar(
+                [mark.scores[x]], [mark.scores[y]], xerr=mark.stderrs.get(x), yerr=mark.stderrs.get(y),
+                linestyle="none", elinewidth=0.5, label=mark.label, **look,
+            )  # fmt: skip
+
+
+def _look(index: int) -> dict[str, Any]:
+    return {"color": COLOURS[index % len(COLOURS)], "marker": _SHAPES[index % len(_SHAPES)]}

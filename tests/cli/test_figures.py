@@ -1,0 +1,55 @@
+"""`stockpot figures` and `table --figures`: files that are pictures, and what could not be drawn."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+from stockpot.records import Cell, Results, Row, write_results
+
+
+@pytest.fixture
+def finished(tmp_path: Path) -> Path:
+    scores = {"held_out": 0.7, "test": 0.71, "shift:a": 0.5, "shift_mean": 0.5}
+    cells = {split: Cell(value, 0.01, 1000) for split, value in scores.items()}
+    rows = tuple(Row(method, 3, 1, cells) for method in ("best", "uniform", "greedy"))
+    (tmp_path / "out").mkdir()
+    write_results(Results("accuracy", True, rows, ()), tmp_path / "out" / "results.json")
+    return tmp_path / "out"
+
+
+@pytest.mark.parametrize(("kind", "begins"), [("svg", b"<?xml"), ("png", b"\x89PNG"), ("pdf", b"%PDF")])
+def test_every_format(stockpot, finished, tmp_path, kind, begins) -> None:
+    done = stockpot("figures", finished, "--format", kind, "-o", tmp_path / "drawn")
+    assert done.code == 0
+    files = sorted((tmp_path / "drawn").iterdir())
+    assert [file.name for file in files] == [f"figure1.{kind}", f"shifts.{kind}"]
+    assert all(file.read_bytes().startswith(begins) for file in files)
+    assert "calibration is not drawn: results.json holds no ECE" in done.err
+
+
+def test_a_folder_without_records(stockpot, tmp_path) -> None:
+    done = stockpot("figures", tmp_path)
+    assert done.code == 2
+    assert "no results.json and no soup.json" in done.err
+
+
+def test_scores_from_elsewhere_are_drawn_with_their_settings(stockpot, tmp_path) -> None:
+    scores, settings = tmp_path / "scores.jsonl", tmp_path / "settings.jsonl"
+    values = {"<script>": 0.7, "$x$": 0.72, "c": 0.6}
+    scores.write_text("".join(json.dumps({"model_name": n, "v": v, "t": v, "s": v}) + "\n" for n, v in values.items()))
+    rates = zip(values, (1e-5, 1e-4, 1e-3), strict=True)
+    settings.write_text("".join(json.dumps({"model_name": n, "lr": lr}) + "\n" for n, lr in rates))
+    command = ["table", scores, "--held-out", "v", "--test", "t", "--shift", "s"]
+    done = stockpot(*command, "--figures", tmp_path / "drawn", "--settings", settings)
+    assert done.code == 0
+    drawn = sorted((tmp_path / "drawn").glob("*.svg"))
+    assert [file.name for file in drawn] == ["figure1.svg", "ranks.svg", "settings.svg", "shifts.svg"]
+    for file in drawn:
+        assert not [e for e in ElementTree.parse(file).iter() if e.tag.endswith("script")]
+    refused = stockpot(*command, "--settings", settings)
+    assert refused.code == 2
+    assert "--figures" in refused.err
