@@ -32,6 +32,10 @@ bench: $(VENV)/.stockpot-all
 	mkdir -p $(BENCH)
 	$(BIN)/python benchmarks/mix.py --quick --out $(BENCH)
 	$(BIN)/python benchmarks/greedy.py --quick --out $(BENCH)
+	$(BIN)/python benchmarks/evaluate.py --quick --out $(BENCH)
+	$(BIN)/python benchmarks/sweep.py --quick --out $(BENCH)
+	$(BIN)/python benchmarks/gpu_evaluate.py --quick --out $(BENCH)
+	$(BIN)/python benchmarks/gpu_soup.py --quick --out $(BENCH)
 	$(BIN)/python benchmarks/learned.py --quick --out $(BENCH)
 
 # The stamps are renewed when the project's own files ask for other packages or for another build.

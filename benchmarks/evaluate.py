@@ -69,7 +69,7 @@ def extent(precision: str, arguments: argparse.Namespace) -> tuple[int, int]:
     if arguments.quick:
         return 100, 1
     is_imitated = precision == "bf16" and arguments.device == "cpu" and "without" in processor()
-    return (320, 3) if is_imitated else (2000, 5)
+    return (320, 2) if is_imitated else (2000, 3)
 
 
 def start(folder: Path) -> Path:
