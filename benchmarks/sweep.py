@@ -34,6 +34,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="few rows, one epoch, one round: does the script work?")
     parser.add_argument("--out", type=Path, default=Path(__file__).resolve().parent)
+    parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--timings", type=Path, nargs="*", default=[])
     parser.add_argument("--worker", nargs=2, metavar=("PAYLOADS", "THREADS"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -44,7 +45,7 @@ def main() -> None:
     found = []
     with tempfile.TemporaryDirectory() as scratch:
         payloads = planned(Path(scratch), quick=arguments.quick, n_runs=2 * n_cores)
-        for number in range(1 if arguments.quick else 2):
+        for number in range(1 if arguments.quick else arguments.rounds):
             for n_workers in (n_cores, 1):
                 found.append(measured(Path(scratch), payloads, n_workers, n_cores // n_workers, number))
                 print(found[-1], file=sys.stderr, flush=True)
