@@ -71,7 +71,8 @@ def tiny_fine_tunes(folder: Path, base: Path, k: int, *, scale: float = 0.05, se
         generator = torch.Generator().manual_seed(1000 * seed + number)
         with torch.no_grad():
             for parameter in model.parameters():
-                noise = torch.randn(parameter.shape, generator=generator) * parameter.float().std() * scale
+                spread = parameter.float().std() if parameter.numel() > 1 else parameter.float().abs().mean()
+                noise = torch.randn(parameter.shape, generator=generator) * spread * scale
                 parameter.add_(noise.to(parameter.dtype))
         target = folder / f"run-{number}"
         model.save_pretrained(target)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -215,7 +214,7 @@ class PairedGain:
         difference: value of the candidate minus that of the incumbent, in the metric's unit and natural direction.
         stderr: paired standard error of `difference`; None where there is no estimate.
         p: two-sided p of "no difference"; None where there is no test.
-        n_changed: examples on which the two differ.
+        n_changed: examples that count differently in the two.
     """
 
     difference: float
@@ -386,7 +385,7 @@ class Incumbent:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Predictions:
-    """Logits [n, classes] float32 and labels [n] int64 of one soup on one split.
+    """Logits [n, classes] float32 and labels [n] of one soup on one split.
 
     Args:
         logits, labels: of every example in its own order, or of `rows`.
@@ -489,6 +488,8 @@ def as_evaluate(function: Callable[..., float | Score]) -> Evaluate:
 
 
 def _declares(function: Callable[..., Any], keyword: str) -> bool:
+    import inspect
+
     try:
         parameters = inspect.signature(function).parameters.values()
     except (TypeError, ValueError):  # builtins without a signature

@@ -217,7 +217,7 @@ class TestRemarks:
         write(uniform(runs(digests=False)), "soup")
         notes = rebuild("soup", "again").notes
         assert "no digest is recorded to compare with: model.safetensors" in notes
-        assert "known by size and header only, a changed value would not show: a, b, c" in notes
+        assert "known by size, header and time only, not by a digest: a, b, c" in notes
 
     def test_the_card_is_left_out(self, home: Path) -> None:
         write(uniform(runs()), "soup", card=lambda soup: "# scores\n")
@@ -255,12 +255,24 @@ class TestChangedIngredients:
         (problem,) = refused(CheckpointError).problems
         assert problem.startswith(f"c ({home}/runs/c): names, dtypes, shapes or ties of its tensors are others")
 
-    def test_without_digests_a_changed_value_goes_unnoticed(self, home: Path) -> None:
-        """Not promised, and said so: neither ingredients nor output have a digest to compare with."""
+    def test_without_digests_a_changed_value_is_known_by_its_time(self, home: Path) -> None:
         write(uniform(runs(digests=False)), "soup")
         flip(Path("runs/b/model.safetensors"), position=-20)
-        assert any("a changed value would not show" in note for note in rebuild("soup", "again").notes)
-        assert contents(Path("again")) != contents(Path("soup"))
+        error = refused(CheckpointError)
+        assert [problem.split(" ")[0] for problem in error.problems] == ["b"]
+        assert "--unchecked" in (error.fix or "")
+
+    def test_a_copy_without_a_digest_is_taken_where_asked(self, home: Path) -> None:
+        write(uniform(runs(digests=False)), "soup")
+        os.utime("runs/b/model.safetensors", ns=(1, 1))
+        rebuild("soup", "again", by_time=False)
+        assert contents(Path("again")) == contents(Path("soup"))
+
+    def test_times_do_not_matter_to_digests(self, home: Path) -> None:
+        write(uniform(runs()), "soup")
+        os.utime("runs/b/model.safetensors", ns=(1, 1))
+        rebuild("soup", "again")
+        assert contents(Path("again")) == contents(Path("soup"))
 
     def test_digests_of_the_output_alone_notice_it(self, home: Path) -> None:
         write(uniform(runs()), "soup")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import tracemalloc
 from collections.abc import Callable
@@ -78,7 +79,8 @@ class TestWhole:
         size = (made(digests=False) / "model.safetensors").stat().st_size
         lines = verify("soup", ingredients=True)
         assert lines[1] == f"model.safetensors: {size:,} bytes as recorded; no digest was taken"
-        assert lines[4].endswith("bytes and tensor names and shapes as recorded; no digest was taken")
+        assert lines[4].endswith("bytes, tensor names and shapes, time as recorded; no digest was taken")
+        assert lines[-1] == "blend: 3 tensors, equal to the bit"
 
     @pytest.mark.parametrize("digests", [True, False])
     @pytest.mark.parametrize("options", [{"max_shard_size": 90}, {"only": ("head",), "dtype": "bf16"}], ids=str)
@@ -115,7 +117,7 @@ class TestWhole:
         shutil.rmtree("runs")
         assert len(verify("soup")) == 4
         assert len(problems(ingredients=True)) == 2
-        assert "2 checkpoints cannot be opened" in problems(tensors=True)[0]
+        assert problems(tensors=True) == problems(ingredients=True)
 
 
 class TestDamage:
@@ -132,8 +134,8 @@ class TestDamage:
         flip(file, 8 + header + names["body"]["data_offsets"][1] - 1)
         flip(file, 8 + header + names["body"]["data_offsets"][1] - 5)
         flip(file, 8 + header + names["steps"]["data_offsets"][0] + 9)
-        assert verify("soup")
-        assert sorted(problems(tensors=True)) == [
+        assert problems() == problems(tensors=True)
+        assert sorted(problems()) == [
             "blend: body is not the blend of the ingredients, first at flat index 18",
             "blend: steps is not the blend of the ingredients, first at flat index 1",
         ]
@@ -186,16 +188,39 @@ class TestDamage:
     def test_other_coefficients_are_noticed_by_the_blend(self, home: Path) -> None:
         made(digests=False)
         edit(lambda content: content["coefficients"].update(rows=[[0.25, 0.75]]))
-        assert verify("soup")
-        assert {problem.split()[1] for problem in problems(tensors=True)} == {"body", "head"}
+        assert {problem.split()[1] for problem in problems()} == {"body", "head"}
 
     def test_an_ingredient_that_diverged_is_one_problem_of_many(self, home: Path) -> None:
         made(digests=False)
         arrays = load_file("runs/a/model.safetensors")
         arrays["head"][2] = np.nan
         save_file(arrays, "runs/a/model.safetensors", {"tied": "body"})
-        (problem,) = problems(tensors=True)
+        problem, changed = problems(tensors=True)
         assert problem.startswith("blend: NaN or infinity in an ingredient; head in 'a'")
+        assert changed.endswith("its values may be others")
+
+    def test_a_changed_ingredient_is_not_taken_for_a_changed_soup(self, home: Path) -> None:
+        made()
+        flip(Path("runs/b/model.safetensors"))
+        (problem,) = problems(tensors=True)
+        assert problem.startswith(f"b ({home}/runs/b): its bytes are others")
+
+    def test_a_copied_ingredient_is_told_from_a_changed_one_by_the_blend(self, home: Path) -> None:
+        made(digests=False)
+        os.utime("runs/b/model.safetensors", ns=(1, 1))
+        assert verify("soup", ingredients=True)[-1] == "blend: 3 tensors, equal to the bit"
+
+    def test_without_digests_and_ingredients_nothing_is_known(self, home: Path) -> None:
+        made(digests=False)
+        shutil.rmtree("runs/b")
+        with pytest.raises(CheckpointError, match="nothing tells whether the values in soup are as written"):
+            verify("soup")
+
+    def test_other_files_are_told_and_other_weights_refused(self, home: Path) -> None:
+        (made() / "notes.txt").write_text("mine")
+        assert verify("soup")[-1] == "other files: not recorded: notes.txt"
+        Path("soup/pytorch_model.bin").write_bytes(b"")
+        assert problems() == ("other files: pytorch_model.bin holds weights that the record does not know",)
 
     @pytest.mark.parametrize(
         ("change", "says"),

@@ -131,4 +131,14 @@ def test_files_in_one_folder_only_are_said(tmp_path):
 def test_many_differences_are_summed_up(tmp_path):
     lines = differences(tmp_path, {str(n): n for n in range(100)}, {str(n): -n - 1 for n in range(100)})
     assert len(lines) == 6
-    assert lines[-1] == "config.json: and 95 more differences between 'a' and 'b'"
+    assert lines[-1] == "config.json: 95 more differences between 'a' (kept) and 'b'"
+
+
+def test_folders_that_differ_in_the_same_way_share_a_line(tmp_path):
+    for name, dropout in (("a", 0.1), ("b", 0.2), ("c", 0.3), ("d", 0.2), ("e", 0.2), ("f", 0.2)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.json").write_text(json.dumps({"dropout": dropout}))
+    assert compare_side_files([tmp_path / name for name in "abcdef"]) == [
+        "config.json: 'dropout' is 0.1 in 'a' (kept) but 0.2 in 'b', 'd', 'e' and 1 more",
+        "config.json: 'dropout' is 0.1 in 'a' (kept) but 0.3 in 'c'",
+    ]

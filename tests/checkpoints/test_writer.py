@@ -13,7 +13,7 @@ import safetensors
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stockpot.checkpoints import open_checkpoint, parse_size, write_checkpoint
+from stockpot.checkpoints import open_checkpoint, parse_size, write_checkpoint, writer
 from stockpot.errors import ConfigError, OutputError
 from stockpot.types import ITEM_BYTES, TensorSpec
 
@@ -177,11 +177,20 @@ def test_a_stream_that_fails_midway_leaves_no_file(tmp_path):
 
 
 def test_a_disk_too_small_is_refused_before_the_first_byte(tmp_path, monkeypatch):
-    usage = shutil._ntuple_diskusage(100, 90, 10)
-    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
+    monkeypatch.setattr(writer, "_space", lambda folder: (100, 10))
     with pytest.raises(OutputError, match=r"needs [\d,]+ bytes, 10 are free"):
         write_checkpoint(iter(()), tmp_path, specs=u8(4))
     assert not [*tmp_path.iterdir()]
+
+
+def test_the_space_of_a_disk_is_what_shutil_says(tmp_path, monkeypatch):
+    total, free = writer._space(tmp_path)
+    usage = shutil.disk_usage(tmp_path)
+    assert total == usage.total
+    assert abs(free - usage.free) < 0.2 * total  # other processes write, too
+    monkeypatch.delattr(writer.os, "statvfs", raising=False)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(100, 90, 10))
+    assert writer._space(tmp_path) == (100, 10)
 
 
 @pytest.mark.parametrize(

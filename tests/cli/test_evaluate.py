@@ -231,17 +231,29 @@ def test_a_soup_can_be_cooked_again_elsewhere(stockpot, checkpoints, here) -> No
 
 
 def test_compare_takes_some_recipes(stockpot, checkpoints, here) -> None:
-    done = stockpot("compare", *checkpoints, "--evaluate", f"{here.name}:score", "--recipe", "uniform", "-o", "out")
+    done = stockpot("compare", *checkpoints, "--evaluate", f"{here.name}:score", "--only", "uniform", "-o", "out")
     assert done.code == 0
     results = json.loads((here.parent / "out" / "results.json").read_text())
     assert [row["method"] for row in results["rows"]] == ["best", "second_best", "mean_individual", "uniform"]
-    refused = stockpot("compare", *checkpoints, "--evaluate", f"{here.name}:score", "--recipe", "best")
+    refused = stockpot("compare", *checkpoints, "--evaluate", f"{here.name}:score", "--only", "best")
     assert refused.code == 2
     assert "always in the table" in refused.err
 
 
+def test_another_recipe_is_added_to_the_papers_rows_and_nothing_is_evaluated_twice(stockpot, checkpoints, here) -> None:
+    command = ["compare", *checkpoints, "--evaluate", f"{here.name}:score", "-o", "out"]
+    assert stockpot(*command).code == 0
+    before = json.loads(Path("out/results.json").read_text())
+    assert stockpot(*command, "--recipe", "top_k").code == 0
+    after = json.loads(Path("out/results.json").read_text())
+    assert [row["method"] for row in after["rows"]] == [*(row["method"] for row in before["rows"]), "top_k"]
+    assert after["rows"][: len(before["rows"])] == before["rows"]
+    assert stockpot(*command).code == 0
+    assert json.loads(Path("out/results.json").read_text()) == before
+
+
 def test_compare_takes_the_number_of_random_orders(stockpot, checkpoints, here) -> None:
-    command = ["compare", *checkpoints, "--evaluate", f"{here.name}:score", "--recipe", "greedy_random"]
+    command = ["compare", *checkpoints, "--evaluate", f"{here.name}:score", "--only", "greedy_random"]
     for number in (1, 5):
         done = stockpot(*command, "--random-orders", str(number), "-o", f"out{number}")
         assert done.code == 0
@@ -249,8 +261,8 @@ def test_compare_takes_the_number_of_random_orders(stockpot, checkpoints, here) 
         (row,) = [row for row in results["rows"] if row["method"] == "greedy_random"]
         assert row["scores"]["held_out"]["n_orders"] == number
     assert stockpot(*command, "--random-orders", "0").code == 2
-    # Another number is another comparison.
-    assert stockpot(*command, "--random-orders", "4", "-o", "out5").code == 2
+    # Another number is another table of the same evaluations.
+    assert stockpot(*command, "--random-orders", "4", "-o", "out5").code == 0
 
 
 @pytest.mark.parametrize(

@@ -34,7 +34,7 @@ def test_every_format(stockpot, finished, tmp_path, kind, begins) -> None:
 def test_a_folder_without_records(stockpot, tmp_path) -> None:
     done = stockpot("figures", tmp_path)
     assert done.code == 2
-    assert "no results.json and no soup.json" in done.err
+    assert "has no results.json, soup.json or analysis.json" in done.err
 
 
 def test_scores_from_elsewhere_are_drawn_with_their_settings(stockpot, tmp_path) -> None:

@@ -36,10 +36,18 @@ def len_of(soup: Path) -> int:
 
 
 def test_notes_of_what_was_not_compared(stockpot, checkpoints, tmp_path) -> None:
-    assert stockpot("mix", *checkpoints, "-o", tmp_path / "soup").code == 0
+    assert stockpot("mix", *checkpoints, "-o", tmp_path / "soup", "--no-digests").code == 0
     done = stockpot("rebuild", tmp_path / "soup", "-o", tmp_path / "again")
     assert done.code == 0
     assert "note: no digest is recorded to compare with: model.safetensors" in done.err
+    assert contents(tmp_path / "again") == contents(tmp_path / "soup")
+
+
+def test_unchecked_takes_a_copy_without_a_digest(stockpot, refused, checkpoints, tmp_path) -> None:
+    assert stockpot("mix", *checkpoints, "-o", tmp_path / "soup", "--no-digests").code == 0
+    os.utime(checkpoints[1], ns=(1, 1))
+    assert "b (" in refused("rebuild", tmp_path / "soup", "-o", tmp_path / "again")
+    assert stockpot("rebuild", tmp_path / "soup", "-o", tmp_path / "again", "--unchecked").code == 0
     assert contents(tmp_path / "again") == contents(tmp_path / "soup")
 
 

@@ -157,6 +157,53 @@ def test_best_of_keeps_the_best_single_model_where_nothing_is_gained(stockpot, m
     record = json.loads(Path("o/soup.json").read_text())
     assert record["recipe"] == "best"
     assert len(record["ingredients"]) == 1
+    # What was not taken leaves its reason in the record, in the card, and in what is rebuilt.
+    (note,) = record["notes"]
+    assert note.startswith("best_of: uniform does not beat the best single model")
+    assert "best single model beyond noise" in Path("o/README.md").read_text()
+    assert stockpot("rebuild", "o", "-o", "again").code == 0
+    assert json.loads(Path("again/soup.json").read_text())["notes"] == [note]
+
+
+def test_another_metric_and_recipe_need_no_new_predictions(stockpot, models, tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    task = tiny_task(tmp_path)
+    command = ["compare", models / "run-*", "--task", task, "--only", "uniform", "-o", "c"]
+    assert stockpot(*command).code == 0
+    monkeypatch.setattr(
+        "stockpot.tasks.text.TextClassification.predict", lambda *_, **__: pytest.fail("predicted a second time")
+    )
+    task.write_text(json.dumps(json.loads(task.read_text()) | {"metric": "nll"}))
+    assert stockpot(*command, "--recipe", "ensemble").code == 0
+    results = json.loads(Path("c/results.json").read_text())
+    assert results["metric"] == "nll"
+    assert [row["method"] for row in results["rows"]][-2:] == ["uniform", "ensemble"]
+    assert [one["name"] for one in results["individuals"]] == ["run-0", "run-1"]
+    assert set(results["individuals"][0]["scores"]) == set(results["rows"][0]["scores"])
+
+
+def test_too_few_examples_to_learn_from_are_found_first(stockpot, models, tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    task = tiny_task(tmp_path)
+    content = json.loads(task.read_text())
+    content["data"]["held_out"] = {"rows": 1}
+    task.write_text(json.dumps(content))
+    for command in (["compare", "-o", "c"], ["soup", "--recipe", "learned", "-o", "s"]):
+        done = stockpot(command[0], models / "run-*", "--task", task, *command[1:])
+        assert done.code == 2
+        assert "needs at least 2 held-out examples, not 1" in done.err
+        assert "accuracy 0" not in done.out + done.err
+    done = stockpot("compare", models / "run-*", "--task", task, "--only", "uniform")
+    assert "All held-out examples have the same label" in done.out
+
+
+def test_a_logit_scale_that_an_ingredient_would_lose_is_told(stockpot, models, tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert stockpot("mix", models / "run-*", "-o", "learned").code == 0
+    record = json.loads(Path("learned/soup.json").read_text()) | {"logit_scale": 0.686}
+    Path("learned/soup.json").write_text(json.dumps(record))
+    done = stockpot("mix", "learned", models / "run-0", "-o", "mixed")
+    assert "learned: its logit scale 0.686 stands in soup.json, not in its weights" in done.err
 
 
 def test_best_of_needs_values_by_example(stockpot, models, tmp_path, monkeypatch) -> None:

@@ -92,10 +92,10 @@ def test_its_groups_are_those_that_a_blend_asks_for() -> None:
     others = [mixed(value, stored="embed", tied_to="head") for value in (1.0, 2.0)]
     runs = [Ingredient(name, name) for name in "ab"]
     soup = model_stock(runs, initialisation=Ingredient("start", "s"), inner_products=inner_products(start, others))
-    blended = {chunk.name: bytes(chunk.data) for chunk in blend([start, *others], soup.coefficients)}
+    blended = {chunk.name: bytes(chunk.data) for chunk in blend([*others, start], soup.coefficients)}
     # All go the same way: cosine 1, the plain mean.
     assert np.frombuffer(blended["embed"], "<f4").tolist() == [1.5] * 6
-    assert blended["steps"] == bytes(8)
+    assert blended["steps"] == b"\1" + bytes(7)  # the first fine-tune's
 
 
 def test_what_does_not_fit_is_refused_as_by_a_blend() -> None:

@@ -5,15 +5,15 @@ from typing import get_args
 import numpy as np
 import pytest
 
-from stockpot.config import METRIC_NAMES, TaskConfig
+from stockpot.config import METRIC_NAMES, VALUE_METRIC_NAMES, TaskConfig
 from stockpot.errors import ConfigError
 from stockpot.metrics import METRICS, Metric, as_metric, bootstrap, per_example
 
 
-def test_task_yaml_knows_every_metric_of_classes() -> None:
-    of_classes = tuple(name for name, metric in METRICS.items() if metric.kind == "classes")
-    assert of_classes == METRIC_NAMES
-    assert get_args(TaskConfig.model_fields["metric"].annotation) == of_classes
+def test_task_yaml_knows_every_metric() -> None:
+    assert tuple(METRICS) == METRIC_NAMES
+    assert get_args(TaskConfig.model_fields["metric"].annotation) == METRIC_NAMES
+    assert tuple(name for name, metric in METRICS.items() if metric.kind == "values") == VALUE_METRIC_NAMES
 
 
 def test_names_and_directions() -> None:

@@ -16,7 +16,7 @@ RUNS = [Ingredient(name, f"runs/{name}") for name in "ab"]
 
 
 def share(soup: Soup) -> float:
-    return 1.0 - next(iter(soup.coefficients))
+    return 1.0 - tuple(soup.coefficients)[-1]
 
 
 def test_every_point_sums_to_one_and_is_tried_from_the_largest_down() -> None:
@@ -25,7 +25,7 @@ def test_every_point_sums_to_one_and_is_tried_from_the_largest_down() -> None:
     assert [share(soup) for soup in asked] == [1.0, 0.25, 0.0]
     for soup in asked:
         assert sum(soup.coefficients) == pytest.approx(1.0)
-        assert [ingredient.name for ingredient in soup.ingredients] == ["start", "a", "b"]
+        assert [ingredient.name for ingredient in soup.ingredients] == ["a", "b", "start"]
 
 
 def test_of_equal_points_the_largest_share_wins() -> None:
@@ -47,10 +47,10 @@ def test_the_ends_are_the_initialisation_and_the_soup_to_the_bit(tmp_path) -> No
 def test_another_soup_can_be_the_end() -> None:
     end = greedy(RUNS, lambda soup: {"a": 0.6, "b": 0.7, "ba": 0.5}["".join(i.name for i in soup.ingredients)])
     soup = interpolate(RUNS, lambda soup: share(soup), initialisation=START, end=end)
-    assert list(soup.coefficients) == [0.0, 1.0]
-    assert [ingredient.name for ingredient in soup.ingredients] == ["start", "b"]
-    best_end = interpolate(RUNS, lambda soup: float(soup.ingredients[-1].name == "a"), initialisation=START, end="best")
-    assert best_end.ingredients[-1].name == "a"
+    assert list(soup.coefficients) == [1.0, 0.0]
+    assert [ingredient.name for ingredient in soup.ingredients] == ["b", "start"]
+    best_end = interpolate(RUNS, lambda soup: float(soup.ingredients[0].name == "a"), initialisation=START, end="best")
+    assert best_end.ingredients[0].name == "a"
 
 
 @pytest.mark.parametrize("alphas", [(), (0.5, 0.5), (-0.1, 1.0), (0.0, 1.1), (float("nan"),)])

@@ -149,11 +149,11 @@ def cook(case: Case, ingredients: list[Ingredient], evaluate: Callable[..., Any]
 
 
 def fine_tunes(case: Case, soup: Soup) -> tuple[Ingredient, ...]:
-    """The soup's ingredients but for the initialisation, which comes first where it is part of it."""
+    """The soup's ingredients but for the initialisation, which comes last where it is part of it."""
     if case.name not in NEEDS_INITIALISATION:
         return soup.ingredients
-    assert soup.ingredients[0] == START
-    return soup.ingredients[1:]
+    assert soup.ingredients[-1] == START
+    return soup.ingredients[:-1]
 
 
 def abandons_early(evaluate: Landscape) -> Callable[..., Score]:
@@ -204,7 +204,7 @@ def test_soup_is_well_formed(case: Case, k: int) -> None:
     assert all(sum(row) == pytest.approx(1) for row in soup.coefficients.rows)
     assert all(0 <= coefficient <= 1 for row in soup.coefficients.rows for coefficient in row)
     if case.name in NEEDS_INITIALISATION:  # what is not the initialisation's is shared equally
-        assert all(len(set(row[1:])) == 1 for row in soup.coefficients.rows)
+        assert all(len(set(row[:-1])) == 1 for row in soup.coefficients.rows)
     else:
         assert soup.coefficients.is_equal
     if case.keeps_steps:
@@ -216,7 +216,7 @@ def test_one_ingredient_is_returned_as_it_is(case: Case) -> None:
     (only,) = pantry(1)
     soup = cook(case, [only], Landscape(3, constant=None if case.keeps_one else 0.5))
     assert used_ingredients(soup) == (only,)
-    assert all(row[-1] == 1.0 for row in soup.coefficients.rows)
+    assert all(row[0] == 1.0 for row in soup.coefficients.rows)
 
 
 @every_recipe
@@ -321,7 +321,7 @@ def test_among_equals_the_first_given_comes_first(case: Case) -> None:
     else:
         assert list(fine_tunes(case, soup)) == [ingredients[position] for position in case.among_equals(5)]
     if case.name == "interpolate":
-        assert soup.coefficients.rows[0][0] == 0.0  # the largest alpha
+        assert soup.coefficients.rows[0][-1] == 0.0  # the largest alpha
 
 
 @every_recipe

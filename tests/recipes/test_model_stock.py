@@ -18,7 +18,8 @@ def runs(k: int) -> list[Ingredient]:
 
 def stock(gram, k: int = 2):
     products = InnerProducts((("w",),), np.array([gram], dtype=float))
-    return list(model_stock(runs(k), initialisation=START, inner_products=products).coefficients.row_of("w"))
+    *shares, start = model_stock(runs(k), initialisation=START, inner_products=products).coefficients.row_of("w")
+    return [start, *shares]
 
 
 @pytest.mark.parametrize("k", [2, 3, 5])
@@ -69,7 +70,7 @@ def test_each_group_has_its_own_share_and_the_soup_its_names() -> None:
     products = InnerProducts((("a",), ("b", "c")), np.array([[[1, 0.5], [0.5, 1]], [[1, 0.9], [0.9, 1]]]))
     soup = model_stock(runs(2), initialisation=START, inner_products=products)
     assert soup.recipe == "model_stock"
-    assert [ingredient.name for ingredient in soup.ingredients] == ["start", "a", "b"]
+    assert [ingredient.name for ingredient in soup.ingredients] == ["a", "b", "start"]
     assert soup.coefficients.row_of("b") == soup.coefficients.row_of("c") != soup.coefficients.row_of("a")
     assert all(sum(row) == pytest.approx(1.0) for row in soup.coefficients.rows)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from dataclasses import replace
 
 import pytest
 
@@ -93,3 +94,18 @@ def test_latex_marks_the_best_and_is_ascii() -> None:
     assert "\\textbf{74.0 $\\pm$ 1.0}" in text
     body = [line for line in text.splitlines() if line.endswith("\\\\")]
     assert {line.count("&") for line in body} == {4}
+
+
+def test_a_temperature_at_its_bound_says_so() -> None:
+    rows = tuple(replace(RESULTS.rows[0], method=name, temperature=t) for name, t in (("a", 0.01), ("b", 100.0)))
+    table = calibration_markdown(replace(RESULTS, rows=rows), titles={})
+    shown = [line.split("|")[2].strip() for line in table.splitlines()[2:4]]
+    assert shown == ["≤ 0.01", "≥ 100.00"]
+
+
+def test_the_initialisation_s_tiny_errors_give_no_digits() -> None:
+    start = replace(RESULTS.rows[0], method="initialisation", metrics=None)
+    tiny = {name: {c: replace(cell, stderr=1e-7) for c, cell in found.items()} for name, found in metrics(0.1).items()}
+    with_start = replace(RESULTS, rows=(replace(start, metrics=tiny), *RESULTS.rows))
+    lines = calibration_markdown(with_start, titles={}).splitlines()
+    assert lines[4].split("|")[3].strip() == "0.0800 → 0.0400"

@@ -65,7 +65,17 @@ def test_a_folder_is_drawn_as_far_as_its_records_go(tmp_path: Path):
     write_results(RESULTS, tmp_path)
     drawn = draw_folder(tmp_path)
     assert [file.name for file in drawn.files] == ["figure1.svg", "shifts.svg"]
-    assert set(drawn.left_out) == {"calibration", "acceptance", "coefficients", "settings"}
+    of_analysis = {
+        "geometry",
+        "landscape",
+        "line",
+        "angles",
+        "soup-ensemble",
+        "soup-ensemble-loss",
+        "count",
+        "reliability",
+    }
+    assert set(drawn.left_out) == {"calibration", "acceptance", "coefficients", "settings", *of_analysis}
 
 
 def test_a_folder_without_records_is_refused(tmp_path: Path):

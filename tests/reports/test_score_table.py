@@ -146,3 +146,20 @@ class TestDecimals:
     def test_nothing_but_zeros(self) -> None:
         table = made(rows=(row("a", 0.0, 0.0, 0.0, 1), row("b", 0.0, 0.0, 0.0, 2)))
         assert looks_of(table).is_best(table.rows[1], "test")
+
+
+def test_a_small_score_never_reads_zero() -> None:
+    rows = (row("a", 0.5, 123456.7, 0.5, 1), row("b", 1e-5, 2.0, 0.5, 2))
+    assert table_of(markdown(made(rows=rows)))[3].split("|")[3].strip() == "1.0e-05"
+
+
+def test_one_individual_ranks_nothing() -> None:
+    text = markdown(made(rows=(row("a", 0.8, 0.7, 0.5, 1),), second_best=None))
+    assert "One individual: nothing to rank." in text
+    assert "rank correlation with" not in text
+
+
+def test_shares_and_percent_in_one_column_are_asked_about() -> None:
+    text = markdown(made(rows=(row("a", 0.8, 71.0, 0.5, 1), row("b", 0.7, 0.7, 0.5, 2))))
+    assert "tst holds 0.7 and 71: shares and percent in one column?" in text
+    assert "shares and percent" not in markdown(made())

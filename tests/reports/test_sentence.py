@@ -75,6 +75,13 @@ def test_a_tie() -> None:
     assert "ties with the best single model (0.0 ± 0.5 points on test" in said((0.0, 0.005), (0.0001, 0.005))
 
 
+def test_a_difference_that_reads_zero_is_no_defeat() -> None:
+    sentence = summary_sentence(
+        results({("greedy", "test"): (-0.0001, 0.005), ("greedy", "shift_mean"): (-0.02, 0.03)})
+    )
+    assert "is worse than the best single model by 2.0 ± 3.0 points on the mean of shifts but ties on test" in sentence
+
+
 def test_without_shifts() -> None:
     sentence = said((0.02, 0.005), rows=(row("best", 1, splits=("test",)), row("greedy", splits=("test",))))
     assert "shifts" not in sentence

@@ -13,6 +13,7 @@ from stockpot.metrics import METRICS
 from stockpot.recipes import ensemble, greedy, single, uniform
 from stockpot.tasks import FAMILIES, load_task
 from stockpot.types import Ingredient, Predictions
+from tiny_images import tiny_image_model, tiny_image_task
 from tiny_models import tiny_classifier, tiny_fine_tunes, tiny_task
 
 
@@ -29,8 +30,15 @@ def _text(folder: Path, tiny: Path):
     return lambda: load_task(tiny_task(folder, n=60), tiny / "run-0"), members
 
 
+def _image(folder: Path, tiny: Path):
+    members = tuple(
+        Ingredient(f"vit-{seed}", str(tiny_image_model(folder / f"vit-{seed}", seed=seed))) for seed in (1, 2)
+    )
+    return lambda: load_task(tiny_image_task(folder), folder / "vit-1"), members
+
+
 #: Family -> (folder for files, folder of tiny models) -> (what makes the same task again, two ingredients).
-CASES: dict[str, Callable] = {"text-classification": _text}
+CASES: dict[str, Callable] = {"text-classification": _text, "image-classification": _image}
 
 
 @pytest.fixture(params=FAMILIES)

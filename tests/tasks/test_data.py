@@ -149,7 +149,7 @@ def test_quotes_are_text_in_tsv_and_syntax_in_csv(tmp_path: Path) -> None:
         ("b.jsonl", b'{"label": "a", "text": "b"}\n{"label": "a"}\n', "b.jsonl, line 2: column 'text' is empty"),
         ("b.jsonl", b'{"label": "a", "text": 3}\n', "b.jsonl, line 1: column 'text' holds 3, which is no text"),
         ("b.jsonl", b'{"label": true, "text": "b"}\n', "column 'label' holds True, which is no name or integer"),
-        ("b.jsonl", b'{"label": 1.5, "text": "b"}\n', "column 'label' holds 1.5, which is no name or integer"),
+        ("b.jsonl", b'{"label": 1.5, "text": "b"}\n', "column 'label' holds the number 1.5: for regression"),
         ("b.jsonl", b'{"label": "a", "text": "\\ud800"}\n', "line 1: column 'text' holds half of a surrogate pair"),
     ],
 )

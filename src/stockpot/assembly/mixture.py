@@ -182,7 +182,10 @@ def _parameters(
     module: torch.nn.Module, checkpoint: Checkpoint, varying: Collection[str]
 ) -> dict[str, torch.nn.Parameter]:
     """Stored name -> the parameter it sets. A parameter with several stored names follows the last, as when loading."""
-    by_name = dict(module.named_parameters(remove_duplicate=False))
+    # The names of named_parameters() are no help: a module may give its state dict those that its files have.
+    own = {id(parameter): parameter for parameter in module.parameters()}
+    state = module.state_dict(keep_vars=True)
+    by_name = {name: own[id(value)] for name, value in state.items() if id(value) in own}
     last = {id(by_name[name]): name for name in checkpoint.specs if name in by_name}
     return {name: by_name[name] for name in varying if name in by_name and last[id(by_name[name])] == name}
 

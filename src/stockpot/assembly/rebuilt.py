@@ -23,18 +23,22 @@ from stockpot.records import Fingerprint, Output, PathLike, write_soup
 __all__ = ["rebuild"]
 
 
-def rebuild(record_path: PathLike, out: PathLike, *, force: bool = False, sources: PathLike | None = None) -> Written:
+def rebuild(
+    record_path: PathLike, out: PathLike, *, force: bool = False, sources: PathLike | None = None, by_time: bool = True
+) -> Written:
     """Writes a soup again, to the byte, from its record and its ingredients.
 
     Every ingredient is compared with the record first: by the SHA-256 of all its bytes where that was recorded (none
-    is remembered), else by size and header. What was written is compared with the recorded digests or sizes before it
-    appears. A record without digests cannot tell a changed value in an ingredient.
+    is remembered), else by size, header and time of modification. What was written is compared with the recorded
+    digests or sizes before it appears.
 
     Args:
         record_path: a soup.json or its folder.
         out: where to; must not exist, or be empty, unless `force`.
         force: replace `out`.
         sources: a folder in which ingredients are looked for first, by the last parts of their paths.
+        by_time: refuse an ingredient without a digest that was modified, or copied, after the soup was made. Without
+            it a changed value would not show.
 
     Returns:
         The files written, and remarks: what could not be compared, what is left out.
@@ -58,14 +62,28 @@ def rebuild(record_path: PathLike, out: PathLike, *, force: bool = False, source
     """
     out = Path(out)
     recorded = read_recorded(record_path).found_in(None if sources is None else Path(sources))
+    if recorded.output.recalibrated:
+        raise RecordError(
+            f"{recorded.file}: running statistics were made anew with training data, which no record can repeat",
+            fix="make the soup again with the task and --recalibrate",
+        )
     options = recorded.options(force=force)
     check_target(out, force=force, inputs=[recorded.file])
-    _refuse_changed([*check_ingredients(recorded), *_side_files(recorded)], recorded)
+    _refuse_changed([*check_ingredients(recorded), *_side_files(recorded)], recorded, by_time=by_time)
 
     def finish(partial: Path, output: Output, fingerprints: Sequence[Fingerprint]) -> None:
         _refuse_other(output, recorded)
-        version = recorded.record.stockpot
-        write_soup(recorded.soup, partial, output=output, fingerprints=fingerprints, final_folder=out, stockpot=version)
+        was = recorded.record
+        prints = was.fingerprints or fingerprints
+        write_soup(
+            recorded.soup,
+            partial,
+            output=output,
+            fingerprints=prints,
+            final_folder=out,
+            stockpot=was.stockpot,
+            notes=was.notes,
+        )
 
     written = write_folder(
         recorded.soup,
@@ -88,14 +106,17 @@ def _side_files(recorded: Recorded) -> list[Checked]:
     ]
 
 
-def _refuse_changed(checks: Sequence[Checked], recorded: Recorded) -> None:
-    problems = [line for check in checks for line in check.lines()]
-    if problems:
-        n = sum(bool(check.problems) for check in checks)
+def _refuse_changed(checks: Sequence[Checked], recorded: Recorded, *, by_time: bool) -> None:
+    changed = [line for check in checks for line in check.lines()]
+    doubts = [line for check in checks for line in check.lines(doubts=True)] if by_time else []
+    if problems := changed + doubts:
+        n = sum(bool(check.problems or (by_time and check.doubts)) for check in checks)
         raise CheckpointError(
             f"{recorded.file}: {n} of {len(checks)} inputs are not what was recorded",
             problems=problems,
-            fix="restore them; if they were moved, name the folder they are in with --sources",
+            fix="restore them; if they were moved, name the folder they are in with --sources"
+            if changed
+            else "restore them; if they were only copied, add --unchecked",
         )
 
 
@@ -131,6 +152,6 @@ def _remarks(recorded: Recorded) -> Iterator[str]:
         yield f"no digest is recorded to compare with: {', '.join(recorded.files_without_digest)}"
     unsure = [member.name for member in recorded.soup.ingredients if member.digest is None]
     if unsure:
-        yield f"known by size and header only, a changed value would not show: {', '.join(dict.fromkeys(unsure))}"
+        yield f"known by size, header and time only, not by a digest: {', '.join(dict.fromkeys(unsure))}"
     if (recorded.file.parent / "README.md").is_file():
         yield "README.md is left out: it holds scores, which the record does not"

@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from stockpot.assembly.tensors import require_weights
-from stockpot.assembly.written import OutputOptions, ingredient_digest, written_file
-from stockpot.checkpoints import header_digest, open_checkpoint, parse_size, size_of
+from stockpot.assembly.written import OutputOptions, fingerprint_of, ingredient_digest, written_file
+from stockpot.checkpoints import open_checkpoint, parse_size
 from stockpot.errors import CheckpointError
 from stockpot.kernel import parse_dtype
 from stockpot.records import (
@@ -28,6 +28,7 @@ from stockpot.types import Ingredient, Soup
 __all__ = ["Checked", "Recorded", "check_file", "check_ingredients", "file_differences", "place_of", "read_recorded"]
 
 _SHOWN_DIGITS = 12
+_MODIFIED = "was modified or copied since, and no digest was taken: its values may be others"
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,15 +97,17 @@ class Checked:
         name: what it is, as the user knows it.
         result: what was found to agree.
         problems: what does not; empty if all is well.
+        doubts: what may have changed and only a new blend would tell.
     """
 
     name: str
     result: str
     problems: tuple[str, ...] = ()
+    doubts: tuple[str, ...] = ()
 
-    def lines(self) -> list[str]:
-        """The problems, each under the name."""
-        return [f"{self.name}: {problem}" for problem in self.problems]
+    def lines(self, *, doubts: bool = False) -> list[str]:
+        """The problems, or the doubts, each under the name."""
+        return [f"{self.name}: {problem}" for problem in (self.doubts if doubts else self.problems)]
 
 
 def read_recorded(path: PathLike) -> Recorded:
@@ -125,7 +128,7 @@ def read_recorded(path: PathLike) -> Recorded:
 
 
 def check_ingredients(recorded: Recorded) -> list[Checked]:
-    """Compares every ingredient with its record: by its digest, all bytes read, or else by size and header."""
+    """Compares every ingredient with its record: by its digest, all bytes read, or else by size, header and time."""
     pairs = zip(recorded.soup.ingredients, recorded.fingerprints, strict=True)
     return [_check_ingredient(ingredient, fingerprint) for ingredient, fingerprint in pairs]
 
@@ -157,17 +160,19 @@ def file_differences(found: WrittenFile, expected: WrittenFile) -> Iterator[str]
 def _check_ingredient(ingredient: Ingredient, expected: Fingerprint) -> Checked:
     name = f"{ingredient.name} ({ingredient.source})"
     if (expected.n_bytes, expected.header_digest, ingredient.digest) == (None, None, None):
-        return Checked(name, "", ("the record holds neither size nor digest to know it by",))
+        return Checked(name, "", doubts=("the record holds neither size nor digest to know it by",))
     try:
         with open_checkpoint(ingredient.source, key=ingredient.key) as checkpoint:
-            found = Fingerprint(size_of(checkpoint.weight_files), header_digest(checkpoint))
+            found = fingerprint_of(checkpoint)
             problems = list(_fingerprint_differences(found, expected))
             if ingredient.digest is not None and not problems:  # else they differ for certain
                 digest = ingredient_digest(checkpoint.weight_files, ingredient.key)
                 problems += [_other_bytes(digest, ingredient.digest)] if digest != ingredient.digest else []
     except CheckpointError as error:
         return Checked(name, "", (_without_place("; ".join([error.message, *error.problems]), ingredient.source),))
-    return Checked(name, _agreement(expected.n_bytes, ingredient.digest, expected.header_digest), tuple(problems))
+    is_doubtful = not problems and expected.modified_ns not in (None, found.modified_ns)
+    agreement = _agreement(expected.n_bytes, ingredient.digest, expected)
+    return Checked(name, agreement, tuple(problems), (_MODIFIED,) if is_doubtful else ())
 
 
 def _fingerprint_differences(found: Fingerprint, expected: Fingerprint) -> Iterator[str]:
@@ -178,14 +183,15 @@ def _fingerprint_differences(found: Fingerprint, expected: Fingerprint) -> Itera
         yield f"names, dtypes, shapes or ties of its tensors are others (header digest {digests})"
 
 
-def _agreement(n_bytes: int | None, digest: str | None, header: str | None = None) -> str:
+def _agreement(n_bytes: int | None, digest: str | None, known_by: Fingerprint | None = None) -> str:
     if digest is not None:
         return "SHA-256 as recorded"
     known = [
         *([f"{n_bytes:,} bytes"] if n_bytes is not None else []),
-        *(["tensor names and shapes"] if header is not None else []),
+        *(["tensor names and shapes"] if known_by is not None and known_by.header_digest is not None else []),
+        *(["time"] if known_by is not None and known_by.modified_ns is not None else []),
     ]
-    return f"{' and '.join(known)} as recorded; no digest was taken" if known else "is there; the record says no more"
+    return f"{', '.join(known)} as recorded; no digest was taken" if known else "is there; the record says no more"
 
 
 def _other_size(found: int | None, expected: int | None) -> str:

@@ -40,12 +40,15 @@ class ResidentSoup:
         self._loaded: tuple[object, ...] | None = None
         self.n_checkpoints_read = 0
 
-    def load(self, soup: Soup, *, against: Incumbent | None = None) -> None:
+    def load(self, soup: Soup, *, against: Incumbent | None = None) -> bool:
         """Makes the module's weights those of `soup`; does nothing if they are already.
 
         Args:
             soup: combine must be "weights".
             against: the incumbent of a greedy search, if this is one.
+
+        Returns:
+            Whether anything was written.
 
         Raises:
             BlendError, CheckpointError: as `blend` and `open_checkpoint`.
@@ -53,13 +56,14 @@ class ResidentSoup:
         require_weights(soup)
         wanted = (soup.ingredients, soup.coefficients)
         if wanted == self._loaded:
-            return
+            return False
         self._loaded = None  # a failure half-way leaves no claim about the weights
         if _extends(soup, against):
             self._load_running(soup)
         else:
             self._load_from_scratch(soup)
         self._loaded = wanted
+        return True
 
     def forget(self) -> None:
         """Says that somebody else has changed the module's weights."""

@@ -17,18 +17,22 @@ from stockpot.types import ITEM_BYTES
 
 __all__ = ["verify"]
 
+#: Files that a framework may load instead of the soup's own weights.
+_WEIGHT_SUFFIXES = frozenset({".bin", ".pt", ".pth", ".ckpt", ".h5", ".msgpack", ".onnx"})
+
 
 def verify(folder: PathLike, *, ingredients: bool = False, tensors: bool = False) -> tuple[str, ...]:
     """Checks a soup's folder against its soup.json; nothing is written.
 
     Weight files, index and side files are compared by SHA-256 where it was recorded (all bytes are read, none is
-    remembered), else by size; names, dtypes, shapes and ties of the tensors by their digest.
+    remembered), else by size; names, dtypes, shapes and ties of the tensors by their digest. Where the weight files
+    have no digest, only a new blend tells a changed value: then the tensors are compared too.
 
     Args:
         folder: of the soup, or its soup.json.
         ingredients: compare the ingredients with the record too.
-        tensors: blend the ingredients again, in constant memory, and compare every tensor to the bit: sees a changed
-            value also where no digests were recorded.
+        tensors: blend the ingredients again, in constant memory, and compare every tensor to the bit; ingredients that
+            are not as recorded are named instead.
 
     Returns:
         One line for each thing checked.
@@ -50,31 +54,58 @@ def verify(folder: PathLike, *, ingredients: bool = False, tensors: bool = False
     """
     recorded = read_recorded(folder)
     root = recorded.file.parent
+    own = _own_checks(root, recorded)
+    problems = _lines(own)
+    needs_blend = tensors or (bool(recorded.files_without_digest) and not problems)
+    sources = check_ingredients(recorded) if ingredients or needs_blend else []
+    changed, doubts = _lines(sources), _lines(sources, doubts=True)
+    blends = [_check_blend(root, recorded)] if (needs_blend or doubts) and not changed else []
+    problems += _lines(blends)
+    if problems:
+        raise _not_as_recorded(root, problems, changed + doubts)
+    if changed:
+        raise _changed_ingredients(root, recorded, changed)
+    shown = [*own, *(sources if ingredients else ()), *blends]
+    return tuple(f"{check.name}: {check.result}" for check in shown)
+
+
+def _own_checks(root: Path, recorded: Recorded) -> list[Checked]:
+    """The folder's own files."""
     files = {**recorded.output.files, **recorded.output.side_files}
-    sources = check_ingredients(recorded) if ingredients else ()
-    changed = [line for check in sources for line in check.lines()]
-    checks = [
+    return [
         Checked("soup.json", f"{recorded.soup.recipe} of {_count(len(recorded.soup.ingredients), 'ingredient')}"),
         *(check_file(root / name, name, file) for name, file in files.items()),
         _check_layout(root, recorded),
-        *sources,
-        *([_check_blend(root, recorded)] if tensors else ()),
+        *_check_others(root, recorded),
     ]
-    problems = [line for check in checks for line in check.lines()]
-    if changed and not [line for line in problems if line not in changed]:
-        raise CheckpointError(
-            f"the files of {root} are as recorded, but not its ingredients",
+
+
+def _lines(checks: Sequence[Checked], *, doubts: bool = False) -> list[str]:
+    return [line for check in checks for line in check.lines(doubts=doubts)]
+
+
+def _not_as_recorded(root: Path, problems: Sequence[str], changed: Sequence[str]) -> CheckpointError:
+    first = "bring the ingredients back as they were, then " if changed else ""
+    return CheckpointError(
+        f"{root} is not what its record says" + (", nor are its ingredients" if changed else ""),
+        problems=[*problems, *changed],
+        fix=f"{first}write it again from its ingredients: stockpot rebuild {root} -o another-folder",
+    )
+
+
+def _changed_ingredients(root: Path, recorded: Recorded, changed: Sequence[str]) -> CheckpointError:
+    if recorded.files_without_digest:
+        return CheckpointError(
+            f"nothing tells whether the values in {root} are as written: they have no digest, and its ingredients are "
+            "not as recorded",
             problems=changed,
-            fix="bring the ingredients back as they were; until then the soup stands, but cannot be made again",
+            fix="bring the ingredients back as they were; to know a soup without them, make it with --digests",
         )
-    if problems:
-        first = "" if ingredients else "see with --ingredients whether these are as recorded, then "
-        raise CheckpointError(
-            f"{root} is not what its record says",
-            problems=problems,
-            fix=f"{first}write it again from its ingredients: stockpot rebuild {root} -o another-folder",
-        )
-    return tuple(f"{check.name}: {check.result}" for check in checks)
+    return CheckpointError(
+        f"the files of {root} are as recorded, but not its ingredients",
+        problems=changed,
+        fix="bring the ingredients back as they were; until then the soup stands, but cannot be made again",
+    )
 
 
 def _check_layout(root: Path, recorded: Recorded) -> Checked:
@@ -99,6 +130,20 @@ def _layout_problems(checkpoint: OpenedCheckpoint, recorded: Recorded) -> Iterat
     read = {path.name for path in checkpoint.weight_files}
     there = {path.name for path in recorded.file.parent.glob("*.safetensors")}
     yield from (f"{name} is there, but not recorded" for name in sorted((read | there) - output.files.keys()))
+
+
+def _check_others(root: Path, recorded: Recorded) -> Iterator[Checked]:
+    """Files beside the recorded ones: weights that a loader might take instead are a problem, others are told."""
+    known = {*recorded.output.files, *recorded.output.side_files, recorded.file.name, "README.md"}
+    others = sorted(
+        path.name
+        for path in root.iterdir()
+        if path.is_file() and path.name not in known and not path.name.startswith(".") and path.suffix != ".safetensors"
+    )
+    weights = [name for name in others if Path(name).suffix in _WEIGHT_SUFFIXES]
+    if others:
+        problems = tuple(f"{name} holds weights that the record does not know" for name in weights)
+        yield Checked("other files", f"not recorded: {', '.join(others)}", problems)
 
 
 def _lists_of_tensors(recorded: Recorded) -> Iterator[tuple[str, Sequence[str]]]:
@@ -131,7 +176,8 @@ def _blend_problems(
     chunks = blend(checkpoints, recorded.soup.coefficients, dtype=options.dtype, only=only, labels=labels)
     told: set[str] = set()
     for chunk in chunks:
-        position = None if chunk.name in told else _first_difference(chunk, written)
+        known = chunk.name in told or chunk.name in (recorded.output.recalibrated or ())
+        position = None if known else _first_difference(chunk, written)
         if position is not None:
             told.add(chunk.name)
             yield f"{chunk.name} is not the blend of the ingredients, first at flat index {position}"

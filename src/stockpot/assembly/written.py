@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeAlias
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from stockpot._cores import available_cores
 from stockpot.assembly.opening import opened
@@ -16,17 +17,30 @@ from stockpot.checkpoints import (
     copy_side_files,
     digest_of,
     header_digest,
+    modified_ns,
     open_checkpoint,
     parse_size,
     size_of,
     write_checkpoint,
 )
-from stockpot.kernel import blend, blended_specs, parse_dtype
+from stockpot.kernel import Chunk, blend, blended_specs, parse_dtype
 from stockpot.outputs import whole_folder
 from stockpot.records import Fingerprint, Output, WrittenFile, write_soup
-from stockpot.types import Ingredient, Soup
+from stockpot.types import ITEM_BYTES, Ingredient, Soup, TensorSpec
 
-__all__ = ["OutputOptions", "Written", "ingredient_digest", "with_digests", "write", "write_folder", "written_file"]
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+__all__ = [
+    "OutputOptions",
+    "Written",
+    "fingerprint_of",
+    "ingredient_digest",
+    "with_digests",
+    "write",
+    "write_folder",
+    "written_file",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +82,8 @@ def write(
     *,
     card: Callable[[Soup], str] | None = None,
     recorded_at: Path | None = None,
+    remarks: Sequence[str] = (),
+    statistics: Mapping[str, npt.NDArray[Any]] | None = None,
 ) -> Written:
     """Writes a soup as a loadable checkpoint directory with its `soup.json`.
 
@@ -80,6 +96,8 @@ def write(
         options: dtype, patterns, shard size.
         card: makes the folder's README.md from the soup.
         recorded_at: the folder that relative sources in soup.json start from, where the caller moves the files on.
+        remarks: on how the soup came about, for soup.json.
+        statistics: values to write instead of blended ones, by tensor: running means and variances made anew.
 
     Returns:
         The files written and notes: unwrapped state dicts, side files and integer tensors that differ.
@@ -103,9 +121,9 @@ def write(
         if card is not None:
             (partial / "README.md").write_text(card(soup), encoding="utf-8")
         final = recorded_at or Path(folder)
-        write_soup(soup, partial, output=output, fingerprints=fingerprints, final_folder=final)
+        write_soup(soup, partial, output=output, fingerprints=fingerprints, final_folder=final, notes=remarks)
 
-    return write_folder(soup, Path(folder), options or OutputOptions(), finish)
+    return write_folder(soup, Path(folder), options or OutputOptions(), finish, statistics=statistics or {})
 
 
 def write_folder(
@@ -116,6 +134,7 @@ def write_folder(
     *,
     side_names: Collection[str] | None = None,
     digests: bool = False,
+    statistics: Mapping[str, npt.NDArray[Any]] = MappingProxyType({}),
 ) -> Written:
     """`write` without its last step, which `finish` takes: what it raises leaves nothing behind.
 
@@ -124,13 +143,14 @@ def write_folder(
         finish: gets the finished temporary folder, what the record says of it, and the ingredients' fingerprints.
         side_names: the side files to take from the first ingredient; None: all.
         digests: takes those of the output even where the ingredients have none.
+        statistics: as for `write`.
     """
     require_weights(soup)
     dtype = parse_dtype(options.dtype) if options.dtype is not None else None
     only = options.only or None
     labels = [ingredient.name for ingredient in soup.ingredients]
     takes_digests = digests or all(member.digest is not None for member in soup.ingredients)
-    plan = _Plan(soup, options, dtype, parse_size(options.max_shard_size), takes_digests)
+    plan = _Plan(soup, options, dtype, parse_size(options.max_shard_size), takes_digests, tuple(statistics))
     differing: dict[str, list[str]] = {}
     with opened(soup.ingredients, only=only) as checkpoints:
         specs = blended_specs(checkpoints, dtype=dtype, only=only)
@@ -146,11 +166,16 @@ def write_folder(
         donor = checkpoints[0]
         with whole_folder(folder, force=options.force, inputs=_inputs(checkpoints)) as partial:
             files = write_checkpoint(
-                chunks, partial, specs=specs, tied=donor.tied, max_shard_bytes=plan.max_shard_bytes, shown_as=folder
+                _with_statistics(chunks, statistics),
+                partial,
+                specs=specs,
+                tied=donor.tied,
+                max_shard_bytes=plan.max_shard_bytes,
+                shown_as=folder,
             )
             side = copy_side_files(donor.folder, partial, names=side_names) if donor.folder is not None else ()
             notes = _notes(soup, checkpoints, differing)
-            prints = [Fingerprint(size_of(c.weight_files), header_digest(c)) for c in checkpoints]
+            prints = [fingerprint_of(c) for c in checkpoints]
             finish(partial, plan.output(partial, files, side, differing), prints)
     return Written(folder, files, notes)
 
@@ -164,6 +189,7 @@ class _Plan:
     dtype: str | None
     max_shard_bytes: int
     takes_digests: bool  # costs a read of every byte of the output
+    recalibrated: tuple[str, ...] = ()
 
     def output(
         self, partial: Path, files: Sequence[str], side: Sequence[Path], differing: Mapping[str, Sequence[str]]
@@ -181,7 +207,31 @@ class _Plan:
             side_files={path.as_posix(): written_file(partial / path, digest=True) for path in sorted(side)},
             integer_differences={tensor: tuple(sorted(set(labels))) for tensor, labels in sorted(differing.items())},
             header_digest=written_digest,
+            recalibrated=self.recalibrated or None,
         )
+
+
+def _with_statistics(chunks: Iterator[Chunk], statistics: Mapping[str, npt.NDArray[Any]]) -> Iterator[Chunk]:
+    """The chunks, with other values where there are any."""
+    for chunk in chunks:
+        if chunk.name not in statistics:
+            yield chunk
+            continue
+        data = _stored(statistics[chunk.name], chunk.spec)
+        yield replace(chunk, data=data[chunk.start : chunk.start + len(chunk.data)])
+
+
+def _stored(values: npt.NDArray[Any], spec: TensorSpec) -> memoryview:
+    """Values as the bytes of a tensor, rounded once where it is of a floating dtype."""
+    import numpy as np
+
+    from stockpot.kernel.codec import encode
+
+    if not spec.is_float:
+        return memoryview(np.ascontiguousarray(values, dtype=f"<i{ITEM_BYTES[spec.dtype]}").tobytes())
+    out = np.empty(spec.nbytes, np.uint8)
+    encode(np.ascontiguousarray(values, dtype=np.float64).ravel(), spec.dtype, out)
+    return memoryview(out.tobytes())
 
 
 def _threads() -> int:
@@ -228,6 +278,16 @@ def written_file(path: Path, *, digest: bool) -> WrittenFile:
         CheckpointError: it cannot be read.
     """
     return WrittenFile(size_of([path]), digest_of([path]) if digest else None)
+
+
+def fingerprint_of(checkpoint: OpenedCheckpoint) -> Fingerprint:
+    """What is known of a checkpoint without reading its values.
+
+    Raises:
+        CheckpointError: a file is missing.
+    """
+    files = checkpoint.weight_files
+    return Fingerprint(size_of(files), header_digest(checkpoint), modified_ns(files))
 
 
 def _inputs(checkpoints: Sequence[OpenedCheckpoint]) -> list[Path]:

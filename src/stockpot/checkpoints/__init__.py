@@ -6,7 +6,7 @@ need no framework; PyTorch files need the extra `torch` and are never executed; 
 
 from __future__ import annotations
 
-from stockpot.checkpoints.digests import digest_of, header_digest, size_of
+from stockpot.checkpoints.digests import digest_of, header_digest, modified_ns, size_of
 from stockpot.checkpoints.opened import OpenedCheckpoint
 from stockpot.checkpoints.opening import open_checkpoint, weight_files
 from stockpot.checkpoints.side_files import compare_side_files, copy_side_files
@@ -20,6 +20,7 @@ __all__ = [
     "digest_of",
     "header_digest",
     "ingredients",
+    "modified_ns",
     "open_checkpoint",
     "parse_size",
     "size_of",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import MutableMapping, Sequence
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from stockpot.checkpoints.opening import open_checkpoint, weight_files
 from stockpot.errors import CheckpointError
 from stockpot.types import Checkpoint
 
-__all__ = ["digest_of", "header_digest", "size_of"]
+__all__ = ["digest_of", "header_digest", "modified_ns", "size_of"]
 
 Source = str | Path | Sequence[Path]
 
@@ -73,8 +74,21 @@ def size_of(source: Source) -> int:
     Raises:
         CheckpointError: a file is missing.
     """
+    return sum(stat.st_size for stat in _stats(source))
+
+
+def modified_ns(source: Source) -> int:
+    """When the newest of a checkpoint's weight files was modified, in nanoseconds since 1970.
+
+    Raises:
+        CheckpointError: a file is missing.
+    """
+    return max(stat.st_mtime_ns for stat in _stats(source))
+
+
+def _stats(source: Source) -> list[os.stat_result]:
     try:
-        return sum(file.stat().st_size for file in _files(source))
+        return [file.stat() for file in _files(source)]
     except OSError as exc:
         raise CheckpointError(f"{exc.filename}: cannot be read: {exc.strerror}") from exc
 

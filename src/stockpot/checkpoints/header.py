@@ -23,6 +23,7 @@ MAX_HEADER_BYTES = 100_000_000
 _LENGTH_BYTES = 8
 _MAX_DIMENSION = 2**63
 _ENTRY_KEYS = frozenset({"dtype", "shape", "data_offsets"})
+_UNKNOWN_DTYPE = "save the file without these tensors, or in a dtype that can be averaged"
 _DAMAGED = "fetch or save the file again; if a training run is still writing it, wait for its end"
 
 
@@ -157,7 +158,9 @@ def _tensors(entries: dict[str, Any], path: Path, data_start: int) -> dict[str, 
             spec = TensorSpec(entry["dtype"], tuple(entry["shape"]))
             tensors[name] = StoredTensor(spec, data_start + entry["data_offsets"][0])
     if problems:
-        raise CheckpointError(f"{path}: {len(problems)} wrong header entries", problems=problems, fix=_DAMAGED)
+        is_unknown = all(": unknown dtype " in problem for problem in problems)
+        count = f"{len(problems)} wrong header entr{'y' if len(problems) == 1 else 'ies'}"
+        raise CheckpointError(f"{path}: {count}", problems=problems, fix=_UNKNOWN_DTYPE if is_unknown else _DAMAGED)
     # Zero-size tensors share an offset with their neighbour; they sort before it.
     return dict(sorted(tensors.items(), key=lambda item: (item[1].offset, item[1].spec.nbytes)))
 

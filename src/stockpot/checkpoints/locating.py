@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
-import shlex
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -116,9 +114,12 @@ def locate(source: str | Path) -> Located:
 
 def _nearest(path: Path) -> str:
     """Suggests an existing sibling at the first level that does not exist."""
+    import difflib
+
     while not path.parent.is_dir():
         path = path.parent
     siblings = sorted(entry.name for entry in path.parent.iterdir())
+
     close = difflib.get_close_matches(path.name, siblings, n=1)
     return f"did you mean {path.parent / close[0]}?" if close else "check the path, and the folder it starts from"
 
@@ -195,6 +196,8 @@ def _passed_over(main: Path, weights: list[Path]) -> tuple[str, ...]:
 
 
 def _empty_folder_error(source: str, folder: Path, files: list[Path]) -> CheckpointError:
+    import shlex
+
     subfolders = sorted(entry for entry in folder.iterdir() if entry.is_dir())
     with_weights = [shlex.quote(str(entry)) for entry in subfolders if holds_weights(entry)]
     held = [entry.name for entry in files] + [f"{entry.name}/" for entry in subfolders]

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import mmap
 import sys
-import zipfile
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
@@ -70,6 +69,8 @@ def _tensors_within(value: Any, seen: set[int]) -> Iterator[torch.Tensor]:
 
 def _record_sizes(path: Path) -> dict[int, int]:
     """Offset of each uncompressed record's first byte -> its size; empty if this host would have to swap bytes."""
+    import zipfile  # for PyTorch's files alone
+
     try:
         with zipfile.ZipFile(path) as archive, path.open("rb") as file:
             records = archive.infolist()

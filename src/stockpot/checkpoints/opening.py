@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
 
 from stockpot.checkpoints.header import FileHeader, read_header
 from stockpot.checkpoints.locating import Located, locate
-from stockpot.checkpoints.mapped import FileRange
 from stockpot.checkpoints.opened import OpenedCheckpoint, SafetensorsReader
-from stockpot.checkpoints.pickles import TorchReader, is_tensor, is_zip, load_pickle, spec_of, split_ties, unsupported
-from stockpot.checkpoints.shards import ShardIndex, index_error, misplaced_tensors, missing_and_unlisted, read_index
-from stockpot.checkpoints.unwrapping import StateDict, strip_common_prefixes, unwrap
+from stockpot.checkpoints.shards import index_error, misplaced_tensors, missing_and_unlisted, read_index, read_shards
 from stockpot.errors import CheckpointError
 from stockpot.types import TensorSpec
 
@@ -46,7 +42,7 @@ def open_checkpoint(source: str | Path, *, key: str | None = None) -> OpenedChec
         [2, 3] F16
     """
     located = locate(source)
-    opened = _open_safetensors(located, key) if located.format == "safetensors" else _open_torch(located, key)
+    opened = _open_safetensors(located, key) if located.format == "safetensors" else _open_pickles(located, key)
     if not opened.specs:
         opened.close()
         raise CheckpointError(f"{source}: holds no tensors", fix="give a checkpoint that holds a model's weights")
@@ -106,7 +102,7 @@ def _declared_ties(metadata: Mapping[str, str], specs: Mapping[str, TensorSpec])
 
 def _shard_headers(path: Path) -> tuple[FileHeader, ...]:
     index = read_index(path)
-    header_by_shard, problems = _read_shards(index, read_header)
+    header_by_shard, problems = read_shards(index, read_header)
     metadata = _merged_metadata(header_by_shard.values())
     stored = {name: entry.spec for header in header_by_shard.values() for name, entry in header.tensors.items()}
     names_by_shard = {shard: header.tensors for shard, header in header_by_shard.items()}
@@ -116,72 +112,8 @@ def _shard_headers(path: Path) -> tuple[FileHeader, ...]:
     return tuple(header_by_shard.values())
 
 
-def _read_shards(index: ShardIndex, read: Callable[[Path], Any]) -> tuple[dict[str, Any], list[str]]:
-    """What `read` makes of every shard that is there, by file name, and what is wrong with the others."""
-    results: dict[str, Any] = {}
-    problems = missing_and_unlisted(index)
-    for shard in index.shards:
-        if not shard.is_file():
-            continue
-        try:
-            results[shard.relative_to(index.path.parent).as_posix()] = read(shard)
-        except CheckpointError as exc:
-            problems += [exc.message, *exc.problems]
-    return results, problems
+def _open_pickles(located: Located, key: str | None) -> OpenedCheckpoint:
+    # What reads pickles and archives takes longer to import than safetensors to open.
+    from stockpot.checkpoints.opening_torch import open_torch
 
-
-def _open_torch(located: Located, key: str | None) -> OpenedCheckpoint:
-    if located.is_sharded:
-        files, found, ranges = _torch_shards(located.main, key)
-    else:
-        files = (located.main,)
-        loaded = load_pickle(located.main)
-        found, ranges = unwrap(loaded.value, is_tensor, source=located.source, key=key), dict(loaded.ranges)
-    stripped = strip_common_prefixes(found.tensors)
-    _refuse_unsupported(located.source, stripped.tensors)
-    stored, tied = split_ties(stripped.tensors)
-    return OpenedCheckpoint(
-        source=located.source,
-        specs={name: spec_of(tensor) for name, tensor in stored.items()},
-        tied=tied,
-        reader=TorchReader(stored, ranges),
-        notes=located.notes + found.notes + stripped.notes + _legacy_notes(files),
-        metadata={},
-        weight_files=files,
-        folder=located.folder,
-    )
-
-
-def _torch_shards(path: Path, key: str | None) -> tuple[tuple[Path, ...], StateDict, dict[int, FileRange]]:
-    index = read_index(path)
-
-    ranges: dict[int, FileRange] = {}
-
-    def read(shard: Path) -> StateDict:
-        loaded = load_pickle(shard)
-        ranges.update(loaded.ranges)
-        return unwrap(loaded.value, is_tensor, source=str(shard), key=key)
-
-    found_by_shard, problems = _read_shards(index, read)
-    names_by_shard = {shard: found.tensors for shard, found in found_by_shard.items()}
-    problems += misplaced_tensors(index, names_by_shard, tied=())
-    if problems:
-        raise index_error(path, problems)
-    tensors = {name: tensor for found in found_by_shard.values() for name, tensor in found.tensors.items()}
-    notes = dict.fromkeys(note for found in found_by_shard.values() for note in found.notes)
-    return index.shards, StateDict(tensors, tuple(notes)), ranges
-
-
-def _refuse_unsupported(source: str, tensors: Mapping[str, Any]) -> None:
-    problems = [f"{name!r} {wrong}" for name, tensor in tensors.items() if (wrong := unsupported(tensor))]
-    if problems:
-        raise CheckpointError(
-            f"{source}: {len(problems)} tensors cannot be read",
-            problems=problems,
-            fix="save a plain dense state dict of floats, integers and booleans",
-        )
-
-
-def _legacy_notes(files: Iterable[Path]) -> tuple[str, ...]:
-    legacy = [file.name for file in files if not is_zip(file)]
-    return (f"read into memory whole, as its old format demands: {', '.join(legacy)}",) if legacy else ()
+    return open_torch(located, key)

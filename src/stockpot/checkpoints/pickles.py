@@ -7,7 +7,6 @@ else is refused, so a hostile file gets an error and not a shell.
 from __future__ import annotations
 
 import errno
-import pickle
 import re
 import warnings
 from collections.abc import Mapping
@@ -199,6 +198,8 @@ def _import_torch(path: Path) -> Any:
 
 
 def _translated(path: Path, exc: Exception) -> CheckpointError:
+    import pickle
+
     text = str(exc)
     if isinstance(exc, OSError) and exc.errno == errno.EINVAL:  # the map ends before the file says it does
         return CheckpointError(f"{path}: is truncated", fix="fetch or save the file again")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 from stockpot.checkpoints.strict_json import read_strict_json
 from stockpot.errors import CheckpointError
 
-__all__ = ["ShardIndex", "index_error", "misplaced_tensors", "missing_and_unlisted", "read_index"]
+__all__ = ["ShardIndex", "index_error", "misplaced_tensors", "missing_and_unlisted", "read_index", "read_shards"]
 
 _NUMBER = re.compile(r"\d+(?=-of-\d+\.)")
 _FETCH_AGAIN = "fetch or save the whole folder again"
@@ -128,3 +128,17 @@ def _leaves_folder(shard: str) -> bool:
 
 def _is_file(folder: Path, shard: str) -> bool:
     return (folder / shard).is_file()
+
+
+def read_shards(index: ShardIndex, read: Callable[[Path], Any]) -> tuple[dict[str, Any], list[str]]:
+    """What `read` makes of every shard that is there, by file name, and what is wrong with the others."""
+    results: dict[str, Any] = {}
+    problems = missing_and_unlisted(index)
+    for shard in index.shards:
+        if not shard.is_file():
+            continue
+        try:
+            results[shard.relative_to(index.path.parent).as_posix()] = read(shard)
+        except CheckpointError as exc:
+            problems += [exc.message, *exc.problems]
+    return results, problems

@@ -5,7 +5,6 @@ from __future__ import annotations
 import filecmp
 import fnmatch
 import json
-import shutil
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
@@ -33,6 +32,9 @@ _LEFT_FOLDERS = ("checkpoint-*", "runs", "logs", "wandb", "mlruns", "__pycache__
 #: Where a JSON configuration came from, not what it says.
 _IGNORED_KEYS = frozenset({"_name_or_path", "transformers_version"})
 _MAX_DIFFERENCES = 5
+_MAX_NAMES = 3
+#: Stands for the other folder until all that differ in the same way are known.
+_OTHER = "<other>"
 _ABSENT = object()
 
 
@@ -88,6 +90,8 @@ def copy_side_files(
         CheckpointError: as `side_files`.
         OutputError: a file cannot be copied (disk full, permissions).
     """
+    import shutil
+
     paths = tuple(path for path in side_files(source_folder) if names is None or path.as_posix() in names)
     for path in paths:
         target = Path(target_folder) / path
@@ -110,7 +114,7 @@ def compare_side_files(folders: Sequence[str | Path], *, labels: Sequence[str] |
         labels: what the lines call them; the folders' names by default.
 
     Returns:
-        Human-readable lines; empty if all agree.
+        Human-readable lines, folders that differ in the same way in one; empty if all agree.
 
     Raises:
         CheckpointError: as `side_files`.
@@ -126,11 +130,16 @@ def compare_side_files(folders: Sequence[str | Path], *, labels: Sequence[str] |
     """
     roots = [Path(folder) for folder in folders]
     names = list(labels) if labels is not None else [root.resolve().name for root in roots]
-    return [
-        line
-        for root, name in zip(roots[1:], names[1:], strict=True)
-        for line in _differences(roots[0], root, names[0], name)
-    ]
+    others: dict[str, list[str]] = {}
+    for root, name in zip(roots[1:], names[1:], strict=True):
+        for line in _differences(roots[0], root, names[0], _OTHER):
+            others.setdefault(line, []).append(repr(name))
+    return [line.replace(repr(_OTHER), _several(found)) for line, found in others.items()]
+
+
+def _several(names: Sequence[str]) -> str:
+    shown = ", ".join(names[:_MAX_NAMES])
+    return shown if len(names) <= _MAX_NAMES else f"{shown} and {len(names) - _MAX_NAMES} more"
 
 
 def _differences(kept: Path, other: Path, kept_label: str, other_label: str) -> Iterator[str]:
@@ -160,7 +169,14 @@ def _content_differences(kept: Path, other: Path, kept_label: str, other_label: 
     )
     first = list(islice(lines, _MAX_DIFFERENCES))
     n_more = sum(1 for _ in lines)
-    return [*first, f"and {n_more} more differences between {kept_label!r} and {other_label!r}"] if n_more else first
+    return (
+        [
+            *first,
+            f"{n_more} more difference{'s' if n_more > 1 else ''} between {kept_label!r} (kept) and {other_label!r}",
+        ]
+        if n_more
+        else first
+    )
 
 
 def _is_different(left: Any, right: Any) -> bool:

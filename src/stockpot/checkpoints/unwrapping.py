@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
@@ -142,6 +141,8 @@ def _selected(loaded: Mapping[Any, Any], key: str, is_tensor: IsTensor, source: 
     if _is_state_dict(entry, is_tensor):
         return _cleaned(entry, key, is_tensor)
     candidates = list(dict(_candidates(loaded, is_tensor)))
+    import difflib  # for mistakes alone
+
     close = difflib.get_close_matches(key, candidates, n=1, cutoff=0.4) or candidates[:1]
     wrong = "is not there" if entry is None else f"is a {type(entry).__name__} and no state dict"
     raise CheckpointError(

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import re
-import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -239,14 +239,25 @@ def _translated(folder: Path, needed: int, shown_as: Path) -> Iterator[None]:
 
 
 def _refuse_small_disk(folder: Path, needed: int, shown_as: Path) -> None:
-    usage = shutil.disk_usage(folder)
-    if usage.total and usage.free < needed:  # some network file systems report 0 for everything
+    total, free = _space(folder)
+    if total and free < needed:  # some network file systems report 0 for everything
         raise _disk_full(folder, needed, shown_as)
 
 
 def _disk_full(folder: Path, needed: int, shown_as: Path) -> OutputError:
-    free = shutil.disk_usage(folder).free
+    _, free = _space(folder)
     return OutputError(
         f"{shown_as}: the checkpoint needs {needed:,} bytes, {free:,} are free",
         fix="make room, or write to another disk (a quota may allow less than is free)",
     )
+
+
+def _space(folder: Path) -> tuple[int, int]:
+    """Bytes of a disk in all, and those free."""
+    if hasattr(os, "statvfs"):  # what shutil asks, too, but that brings four compressors along
+        disk = os.statvfs(folder)
+        return disk.f_blocks * disk.f_frsize, disk.f_bavail * disk.f_frsize
+    import shutil
+
+    usage = shutil.disk_usage(folder)
+    return usage.total, usage.free

@@ -9,12 +9,15 @@ from typing import Annotated, ParamSpec
 import typer
 
 from stockpot._version import __version__
+from stockpot.cli.analyse import analyse
 from stockpot.cli.compare import compare
 from stockpot.cli.console import print_error
+from stockpot.cli.diagnose import diagnose
 from stockpot.cli.entry import INTERRUPTED, NOTHING_WRITTEN
 from stockpot.cli.figures import figures
 from stockpot.cli.mix import mix
 from stockpot.cli.rebuild import rebuild
+from stockpot.cli.report import report
 from stockpot.cli.run import run
 from stockpot.cli.soup import soup
 from stockpot.cli.sweep import sweep
@@ -63,7 +66,7 @@ app = typer.Typer(
     add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (mix, soup, compare, run, sweep, table, figures, rebuild, verify):
+for command in (mix, soup, compare, run, sweep, analyse, diagnose, table, figures, report, rebuild, verify):
     app.command()(interruptible(command))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +12,16 @@ from stockpot.recipes import uniform
 from stockpot.types import Coefficients, Ingredient, Soup
 
 __all__ = ["mixing_notes", "parse_coefficients", "soup_of"]
+
+
+def _logit_scale(folder: Path) -> float:
+    """What the logits of a learned soup's folder are to be multiplied by; 1 for all others."""
+    try:
+        content = json.loads((folder / "soup.json").read_bytes())
+    except (OSError, ValueError):
+        return 1.0
+    scale = content.get("logit_scale", 1.0) if isinstance(content, dict) else 1.0
+    return float(scale) if isinstance(scale, int | float) else 1.0
 
 
 def soup_of(ingredients: Sequence[Ingredient], coefficients: str | None) -> Soup:
@@ -62,6 +73,11 @@ def mixing_notes(soup: Soup) -> list[str]:
             notes.append(f"{sources[0]} is given {n} times and counts {n} times")
         if len(sources_by_place) > 1 and (place / "soup.json").is_file():  # an earlier output that the glob caught?
             notes.append(f"{sources[0]} is a soup itself and counts as one ingredient")
+        if (scale := _logit_scale(place)) != 1.0:
+            notes.append(
+                f"{sources[0]}: its logit scale {scale:.4g} stands in soup.json, not in its weights, and is left out "
+                "here; make that soup with --fold to keep it"
+            )
     try:
         total = math.fsum(soup.coefficients)
     except OverflowError:

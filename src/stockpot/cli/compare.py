@@ -14,6 +14,7 @@ from stockpot.cli.options import (
     Key,
     MinimumGain,
     OptionalOut,
+    Recalibrate,
     Significance,
     Sources,
     Task,
@@ -30,10 +31,14 @@ def compare(
     recipe: Annotated[
         list[str] | None,
         typer.Option(
-            help="Only this recipe; repeatable. Default: all of the paper's. Besides: pruned, top_k, and with "
-            "--initialisation interpolate and model_stock.",
+            help="A recipe beside the paper's; repeatable: pruned, top_k, and with --initialisation interpolate and "
+            "model_stock.",
             show_default=False,
         ),
+    ] = None,
+    only: Annotated[
+        list[str] | None,
+        typer.Option("--only", help="This recipe instead of the paper's; repeatable.", show_default=False),
     ] = None,
     learned: Learned = None,
     random_orders: Annotated[
@@ -41,6 +46,7 @@ def compare(
     ] = 3,
     significance: Significance = None,
     minimum_gain: MinimumGain = 0.0,
+    recalibrate: Recalibrate = None,
     initialisation: Initialisation = None,
     out: OptionalOut = None,
     key: Key = None,
@@ -61,8 +67,9 @@ def compare(
     with progress_lines() as report:
         results = compare_checkpoints(
             members, task=task, evaluate=evaluate, initialisation=initialisation,
-            recipes=tuple(recipe) if recipe else None, learned=learned_config(learned),
-            random_orders=random_orders, acceptance=acceptance_of(significance, minimum_gain), out=out, fresh=fresh,
+            recipes=tuple(only) if only else None, also=tuple(recipe or ()), learned=learned_config(learned),
+            random_orders=random_orders, acceptance=acceptance_of(significance, minimum_gain),
+            recalibrate=recalibrate, out=out, fresh=fresh,
             on_progress=report,
         )  # fmt: skip
     print_results(results)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import sys
-import traceback
 from collections.abc import Sequence
 from io import TextIOWrapper
 from pathlib import Path
@@ -94,6 +93,8 @@ def exit_code(arguments: list[str]) -> int:
         return INTERRUPTED
     except StockpotError as error:
         if debug:
+            import traceback
+
             traceback.print_exception(error)
         print_error(error.message, problems=error.problems, fix=error.fix, most=None if debug else MOST_PROBLEMS)
         return error.exit_code

@@ -27,7 +27,14 @@ def mix(
     ] = None,
     max_shard_size: Annotated[str, typer.Option(help="Split larger outputs into shards.")] = "5GB",
     key: Key = None,
-    digests: Annotated[bool, typer.Option("--digests", help="Record SHA-256 of every input and output.")] = False,
+    digests: Annotated[
+        bool | None,
+        typer.Option(
+            "--digests/--no-digests",
+            help="Record SHA-256 of every input and output. Default: of inputs of at most 128 MiB together.",
+            show_default=False,
+        ),
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace a folder that is not empty.")] = False,
 ) -> None:
     """Average checkpoints into one; needs no task and no model class.

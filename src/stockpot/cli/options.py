@@ -19,6 +19,7 @@ __all__ = [
     "Key",
     "MinimumGain",
     "OptionalOut",
+    "Recalibrate",
     "Significance",
     "Sources",
     "Task",
@@ -60,8 +61,18 @@ Significance: TypeAlias = Annotated[
         show_default=False,
     ),
 ]
+Recalibrate: TypeAlias = Annotated[
+    int | None,
+    typer.Option(
+        "--recalibrate",
+        min=1,
+        help="Make running statistics (BatchNorm) anew over so many training batches, for every model.",
+        show_default=False,
+    ),
+]
 MinimumGain: TypeAlias = Annotated[
-    float, typer.Option("--minimum-gain", min=0.0, help="What a step of greedy must gain, in the metric's unit.")
+    float,
+    typer.Option("--minimum-gain", min=0.0, help="What a step of greedy or pruned must gain, in the metric's unit."),
 ]
 
 

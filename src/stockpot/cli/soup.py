@@ -14,6 +14,7 @@ from stockpot.cli.options import (
     Initialisation,
     Key,
     MinimumGain,
+    Recalibrate,
     Significance,
     Sources,
     Task,
@@ -51,6 +52,7 @@ def soup(
     ] = None,
     significance: Significance = None,
     minimum_gain: MinimumGain = 0.0,
+    recalibrate: Recalibrate = None,
     initialisation: Initialisation = None,
     seed: Annotated[int, typer.Option(min=0, help="Of a random order.")] = 0,
     key: Key = None,
@@ -72,7 +74,8 @@ def soup(
         made = cook(
             members, out, recipe=recipe, task=task, evaluate=evaluate, initialisation=initialisation, seed=seed,
             learned=learned_config(learned, fold=fold), best_of=best_of, max_evaluations=max_evaluations,
-            acceptance=acceptance_of(significance, minimum_gain), fresh=fresh, on_progress=report,
+            acceptance=acceptance_of(significance, minimum_gain), recalibrate=recalibrate, fresh=fresh,
+            on_progress=report,
         )  # fmt: skip
     names = [ingredient.name for ingredient in used_ingredients(made)]
     given = {ingredient.name for ingredient in members}  # the initialisation is part of some soups, but none of these

@@ -10,6 +10,14 @@ from stockpot.config.experiment import (
     ExperimentConfig,
     SweepConfig,
 )
+from stockpot.config.images import (
+    IMAGE_CORRUPTION_NAMES,
+    ImageDataConfig,
+    ImageEvaluationConfig,
+    ImageShiftConfig,
+    ImageSplitConfig,
+    ImageTaskConfig,
+)
 from stockpot.config.learned import LearnedConfig
 from stockpot.config.loading import (
     canonical,
@@ -36,6 +44,7 @@ from stockpot.config.task import (
     CORRUPTION_NAMES,
     DRAWN_SPLITS,
     METRIC_NAMES,
+    VALUE_METRIC_NAMES,
     DataConfig,
     EvaluationConfig,
     ShiftConfig,
@@ -47,9 +56,11 @@ __all__ = [
     "CORRUPTION_NAMES",
     "DRAWN_SPLITS",
     "FOLLOW_UP_RECIPE_NAMES",
+    "IMAGE_CORRUPTION_NAMES",
     "METRIC_NAMES",
     "PAPER_RECIPE_NAMES",
     "RECIPE_NAMES",
+    "VALUE_METRIC_NAMES",
     "AcceptanceConfig",
     "Choice",
     "DataConfig",
@@ -57,6 +68,11 @@ __all__ = [
     "EvaluationConfig",
     "ExperimentConfig",
     "Fixed",
+    "ImageDataConfig",
+    "ImageEvaluationConfig",
+    "ImageShiftConfig",
+    "ImageSplitConfig",
+    "ImageTaskConfig",
     "Integers",
     "LearnedConfig",
     "LogUniform",

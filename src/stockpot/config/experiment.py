@@ -120,6 +120,8 @@ class ExperimentConfig(Settings):
     @field_validator("task")
     @classmethod
     def _trainable(cls, task: TaskConfig) -> TaskConfig:
+        if task.family != "text-classification":
+            raise several([(("family",), f"got {task.family!r}; an experiment fine-tunes text classifiers only")])
         if task.data.train is None:
             raise several([(("data", "train"), "is missing; an experiment fine-tunes, so it needs a train split")])
         return task

@@ -12,6 +12,7 @@ from pydantic import BaseModel
 from stockpot.config._problems import raise_problems, validated
 from stockpot.config._yaml import read_mapping
 from stockpot.config.experiment import ExperimentConfig
+from stockpot.config.images import ImageTaskConfig
 from stockpot.config.learned import LearnedConfig
 from stockpot.config.task import TaskConfig
 from stockpot.errors import ConfigError, MissingExtraError
@@ -48,7 +49,8 @@ def task_config(content: Mapping[str, Any], folder: Path = Path(), *, file: str 
         >>> task_config({"family": "text-classification", "data": data}).data.held_out.rows
         100
     """
-    return validated(TaskConfig, content, context={"folder": Path(folder)}, file=file)
+    schema = ImageTaskConfig if content.get("family") == "image-classification" else TaskConfig
+    return validated(schema, content, context={"folder": Path(folder)}, file=file)
 
 
 def load_task_config(path: Path | str) -> TaskConfig:
@@ -144,7 +146,7 @@ def canonical(config: BaseModel) -> dict[str, Any]:
     Example:
         >>> from stockpot.config import EvaluationConfig
         >>> canonical(EvaluationConfig())
-        {'batch_size': 64, 'max_length': 128, 'precision': 'auto', 'device': 'auto'}
+        {'batch_size': 64, 'max_length': 128, 'precision': 'auto', 'device': 'auto', 'recalibrate': 0}
     """
     plain: dict[str, Any] = _without_absolute_paths(config.model_dump(mode="json"))
     return plain

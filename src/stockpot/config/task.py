@@ -13,6 +13,7 @@ __all__ = [
     "CORRUPTION_NAMES",
     "DRAWN_SPLITS",
     "METRIC_NAMES",
+    "VALUE_METRIC_NAMES",
     "DataConfig",
     "EvaluationConfig",
     "ShiftConfig",
@@ -20,9 +21,12 @@ __all__ = [
     "TaskConfig",
 ]
 
-#: What `metric` may be: every metric of classes in `stockpot.metrics`, which is above this room (a test compares).
+#: Metrics of predicted numbers; with one of these the label column holds numbers and the model has one output.
+VALUE_METRIC_NAMES = ("mse", "r2", "spearman")
+#: What `metric` may be: every metric in `stockpot.metrics`, which is above this room (a test compares).
 METRIC_NAMES = (
     "accuracy", "top_5", "f1", "f1_macro", "matthews", "accuracy_and_f1", "nll", "brier", "ece", "ece_equal_width",
+    *VALUE_METRIC_NAMES,
 )  # fmt: skip
 #: What a shift's `corrupt` may be; `stockpot.tasks.corruptions` does them.
 CORRUPTION_NAMES = ("typos", "word_drop")
@@ -171,12 +175,14 @@ class EvaluationConfig(Settings):
         max_length: tokens of the longest bucket; longer texts are cut, >= 1.
         precision: "auto" takes bf16 where it helps.
         device: "auto" takes an accelerator where there is one.
+        recalibrate: training batches that running statistics (BatchNorm) are made anew over, for every model; 0: none.
     """
 
     batch_size: int = Field(default=64, ge=1)
     max_length: int = Field(default=128, ge=1)
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    recalibrate: int = Field(default=0, ge=0)
 
 
 class TaskConfig(Settings):
@@ -188,17 +194,19 @@ class TaskConfig(Settings):
         model: folder, `package:NAME/sub/folder` or hub id of configuration and tokenizer; None takes the first
             ingredient's.
         labels: order of the label names (at least 2); None takes the model's, else the sorted labels of the data.
-        metric: one of `METRIC_NAMES`.
+        metric: one of `METRIC_NAMES`; those of `VALUE_METRIC_NAMES` make it a regression task.
         evaluation: how the network is run.
     """
 
-    family: Literal["text-classification"]
+    # "image-classification" has a schema of its own, `stockpot.config.images`: `task_config` chooses by this key.
+    family: Literal["text-classification", "image-classification"]
     data: DataConfig
     model: _Name | None = None
     labels: _Labels | None = None
     metric: Literal[
-        "accuracy", "top_5", "f1", "f1_macro", "matthews", "accuracy_and_f1", "nll", "brier", "ece", "ece_equal_width"
-    ] = "accuracy"
+        "accuracy", "top_5", "f1", "f1_macro", "matthews", "accuracy_and_f1", "nll", "brier", "ece", "ece_equal_width",
+        "mse", "r2", "spearman",
+    ] = "accuracy"  # fmt: skip
     evaluation: EvaluationConfig = EvaluationConfig()
 
     _folder: Path = PrivateAttr(default=Path())
@@ -208,6 +216,13 @@ class TaskConfig(Settings):
         """What relative paths are relative to: the folder of the file, or the one given."""
         return self._folder
 
+    @field_validator("family")
+    @classmethod
+    def _of_this_schema(cls, family: str) -> str:
+        if cls is TaskConfig and family != "text-classification":
+            raise several([((), f"got {family!r}; a mapping of that family is read by `task_config`")])
+        return family
+
     @field_validator("labels")
     @classmethod
     def _distinct(cls, labels: tuple[str, ...] | None) -> tuple[str, ...] | None:
@@ -215,6 +230,17 @@ class TaskConfig(Settings):
         if twice:
             raise several([((), f"got {shown(twice)} more than once; allowed: distinct names")])
         return labels
+
+    @property
+    def is_regression(self) -> bool:
+        """Whether the model predicts a number, not a class."""
+        return self.metric in VALUE_METRIC_NAMES
+
+    @model_validator(mode="after")
+    def _no_labels_of_numbers(self) -> Self:
+        if self.is_regression and self.labels is not None:
+            raise several([(("labels",), f"given, but {self.metric} is a metric of numbers; remove one of the two")])
+        return self
 
     def model_post_init(self, context: Any, /) -> None:
         """Remembers the folder, which is no setting: the same task in another folder is the same task."""

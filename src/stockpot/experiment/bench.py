@@ -126,8 +126,13 @@ class TaskBench:
             if name != "held_out"
         ]
 
-    def calibration(self, soups: Sequence[Soup]) -> tuple[dict[str, dict[str, Cell]], float]:
-        """ECE, NLL and Brier score by column, before and after temperature scaling, and the temperature."""
+    def calibration(self, soups: Sequence[Soup]) -> tuple[dict[str, dict[str, Cell]], float] | None:
+        """ECE, NLL and Brier score by column, before and after temperature scaling, and the temperature.
+
+        None for numbers, which have no probabilities.
+        """
+        if METRICS[self.metric].kind == "values":
+            return None
         items = {split: self.task.item_ids(split) for split in self.task.splits}
         cells = calibration_cells(soups, self.predictions, self._columns(), items)
         return cells, mean_temperature(soups, self.predictions)
@@ -139,6 +144,19 @@ class TaskBench:
         return optimism_of(
             method, tried, lambda soup: self._values(soup, "held_out"), higher_is_better=self.higher_is_better
         )
+
+    @property
+    def recalibrates(self) -> bool:
+        """Whether running statistics are made anew for every model."""
+        return self.task.recalibrates
+
+    def without_recalibration(self, task: Task) -> TaskBench:
+        """The same with a task that leaves running statistics as they come; predictions are kept beside the others."""
+        return TaskBench(task, self._journal)
+
+    def running_statistics(self, soup: Soup) -> Mapping[str, Values]:
+        """What the written soup gets instead of averaged running statistics."""
+        return self.task.running_statistics(soup)
 
     @property
     def n_held_out(self) -> int:
@@ -192,6 +210,18 @@ class TaskBench:
 
     @property
     def notes(self) -> tuple[str, ...]:
+        """What there is to say of the held-out split and of the candidates' evaluations there."""
+        return (*self._notes_of_labels(), *self._notes_of_candidates())
+
+    def _notes_of_labels(self) -> tuple[str, ...]:
+        if len(set(self.task.labels("held_out").tolist())) > 1:
+            return ()
+        return (
+            "All held-out examples have the same label: a model that always gives it could not be told from a good "
+            "one, so nothing was chosen by ability.",
+        )
+
+    def _notes_of_candidates(self) -> tuple[str, ...]:
         """How much of the held-out split the candidates of the recipes have needed; why all, where it was all."""
         if not METRICS[self.metric].is_share and self.n_examples_asked:
             return (
@@ -377,6 +407,11 @@ class CallableBench:
     def calibration(self, soups: Sequence[Soup]) -> None:
         """None: there are no probabilities."""
         del soups
+
+    def running_statistics(self, soup: Soup) -> Mapping[str, Values]:
+        """None: nothing is known of its training data."""
+        del soup
+        return {}
 
     def optimism(self, method: str, tried: Sequence[Soup]) -> None:
         """None: there are no values by example."""

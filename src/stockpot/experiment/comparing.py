@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,7 +25,7 @@ from stockpot.config import (
 )
 from stockpot.errors import ConfigError, OutputError
 from stockpot.experiment.bench import CallableBench, TaskBench
-from stockpot.experiment.finishing import RESULTS_FILE, finished_results, write_soup_folder, write_tables
+from stockpot.experiment.finishing import RESULTS_FILE, finished_results, write_report, write_soup_folder, write_tables
 from stockpot.experiment.progress import OnProgress, Progress, step_line
 from stockpot.experiment.table import Choices, better_of, choose, n_ingredients, supplies_of, tabulate
 from stockpot.journal import Journal, identity_of_callable
@@ -32,6 +33,7 @@ from stockpot.outputs import ExperimentFolder, adopt_files, write_text_atomicall
 from stockpot.recipes import NEEDS_INITIALISATION, RECIPES, single
 from stockpot.records import Cell, Results, Row, read_soup, write_results
 from stockpot.tasks import load_callable, load_task
+from stockpot.tasks.gradients import held_out_parts
 from stockpot.types import CurvePoint, Evaluate, Incumbent, Ingredient, Score, Soup, Step
 
 __all__ = ["compare", "cook"]
@@ -83,14 +85,19 @@ def compare(
     evaluate: EvaluateSource | None = None,
     initialisation: str | None = None,
     recipes: Sequence[str] | None = None,
+    also: Sequence[str] = (),
     learned: LearnedConfig | None = None,
     random_orders: int = _USUAL_ORDERS,
     acceptance: AcceptanceConfig | None = None,
+    recalibrate: int | None = None,
     out: str | Path | None = None,
     fresh: bool = False,
     on_progress: OnProgress | None = None,
 ) -> Results:
     """Every method side by side for existing checkpoints.
+
+    What has been predicted in `out` is never predicted again: with other recipes, another metric or other rules the
+    table there is made anew from the predictions at hand.
 
     Args:
         ingredients: at least one.
@@ -98,11 +105,15 @@ def compare(
         evaluate: a function soup -> float | Score, or `module:function`.
         initialisation: checkpoint of the shared start, as a row of its own; interpolate and model_stock need it.
         recipes: which to cook, beside the individuals; None: all of the paper's (the learned soups need a task and
-            more than one ingredient); pruned, top_k, interpolate and model_stock only when named.
+            more than one ingredient).
+        also: recipes beside those: pruned, top_k, interpolate and model_stock are made only when named.
         learned: how learned soups are learned.
         random_orders: orders that greedy_random is the mean over, >= 1.
         acceptance: greedy's and pruned's rule; None: the paper's.
-        out: keeps journal and results; None: a temporary folder, nothing is kept.
+        recalibrate: training batches that running statistics (BatchNorm) are made anew over, for single models too;
+            the scores without that stand in a note. None: as the task says.
+        out: keeps journal and results, and adds to those of the same ingredients and data; None: a temporary folder,
+            nothing is kept.
         fresh: start over.
         on_progress: hears what happens.
 
@@ -117,6 +128,7 @@ def compare(
     """
     if recipes is None:
         recipes = PAPER_RECIPE_NAMES if task is not None and len(ingredients) > 1 else RECIPE_NAMES
+    recipes = tuple(dict.fromkeys((*recipes, *also)))
     known = (*PAPER_RECIPE_NAMES, *FOLLOW_UP_RECIPE_NAMES)
     _check_recipes(recipes, known, initialisation, note="; the individuals are always in the table")
     report, learned = on_progress or (lambda _: None), learned or LearnedConfig()
@@ -124,14 +136,21 @@ def compare(
     _check_learning(recipes, learned)
     if random_orders < 1:
         raise ConfigError(f"random_orders is {random_orders}", fix="give at least 1 order")
-    settings = {"command": "compare", "recipes": list(recipes), **_learning_settings(recipes, learned)}
-    if random_orders != _USUAL_ORDERS and "greedy_random" in recipes:
-        settings["random_orders"] = random_orders
-    if acceptance != AcceptanceConfig():
-        settings["acceptance"] = canonical(acceptance)
-    with _session(ingredients, task, evaluate, initialisation, settings, out, fresh) as session:
-        if _is_finished(session, RESULTS_FILE) and (results := finished_results(session.folder)) is not None:
-            return results
+    # What shapes the table alone: the predictions behind it are the same, so the folder is too.
+    settings = {
+        "recipes": list(recipes),
+        **_learning_settings(recipes, learned),
+        **({"random_orders": random_orders} if "greedy_random" in recipes else {}),
+        **({"acceptance": canonical(acceptance)} if acceptance != AcceptanceConfig() else {}),
+    }
+    what = {"command": "compare"}
+    with _session(ingredients, task, evaluate, initialisation, what, out, fresh, recalibrate) as session:
+        settings |= {"metric": session.bench.metric, **session.identity}
+        if _is_finished(session, RESULTS_FILE):
+            results = finished_results(session.folder)
+            if results is not None and results.experiment == json.loads(json.dumps(settings)):
+                return results
+        _check_learnable(session.bench, recipes)
         _announce_individuals(session, report)
         choices = Choices(tuple(recipes), random_orders, acceptance=acceptance, learned=learned)
         tell = partial(_report, report)
@@ -140,12 +159,14 @@ def compare(
             cooked,
             session.bench,
             initialisation=session.initialisation,
-            experiment=session.identity,
-            notes=session.bench.notes,
+            experiment=settings,
+            notes=(*session.bench.notes, *_before_recalibration(session, cooked, task)),
         )
         _sign(session)
         write_tables(results, session.folder)
         write_results(results, session.folder / RESULTS_FILE)
+        if out is not None and (note := write_report(session.folder)) is not None:
+            report(Progress("write", f"note: {note}"))
         return results
 
 
@@ -162,6 +183,7 @@ def cook(
     best_of: bool = False,
     max_evaluations: int | None = None,
     acceptance: AcceptanceConfig | None = None,
+    recalibrate: int | None = None,
     fresh: bool = False,
     on_progress: OnProgress | None = None,
 ) -> Soup:
@@ -180,6 +202,7 @@ def cook(
         max_evaluations: candidates that greedy evaluates at most, those that promise most by the logits at hand; the
             soup is `approximate` then.
         acceptance: the rule of the greedy recipes and of pruned; None: the paper's.
+        recalibrate: as for `compare`; what is written has the statistics made anew.
         fresh: start over.
         on_progress: hears what happens.
 
@@ -204,9 +227,10 @@ def cook(
         settings["max_evaluations"] = max_evaluations
     if acceptance != AcceptanceConfig():
         settings["acceptance"] = canonical(acceptance)
-    with _session(ingredients, task, evaluate, initialisation, settings, out, fresh) as session:
+    with _session(ingredients, task, evaluate, initialisation, settings, out, fresh, recalibrate) as session:
         if _is_finished(session, "soup.json"):
             return read_soup(session.folder)
+        _check_learnable(session.bench, [recipe])
         if best_of or recipe in _SCORE_INDIVIDUALS:  # the others score no individuals
             _announce_individuals(session, report)
         generator = np.random.default_rng(seed)
@@ -223,13 +247,15 @@ def cook(
         soup = RECIPES[recipe](session.ingredients, session.bench.evaluate, supplies, on_step=tell)
         for note in session.bench.notes:
             report(Progress("select", note))
+        remarks: tuple[str, ...] = ()
         if best_of:
             soup, reason = better_of(soup, session.ingredients, session.bench)
+            remarks = (f"best_of: {reason}",)
             report(Progress("select", reason))
         if learned.fold:
             soup = session.bench.folded(soup)
         report(Progress("write", f"writing {out}"))
-        for note in _write_into(soup, session):
+        for note in _write_into(soup, session, remarks):
             report(Progress("write", f"note: {note}"))
         return soup
 
@@ -239,7 +265,7 @@ def _learning_settings(recipes: Sequence[str], learned: LearnedConfig) -> dict[s
     return {"learned": canonical(learned)} if any(name.startswith("learned") for name in recipes) else {}
 
 
-def _write_into(soup: Soup, session: _Session) -> tuple[str, ...]:
+def _write_into(soup: Soup, session: _Session, remarks: Sequence[str]) -> tuple[str, ...]:
     """The model folder's files beside the journal, soup.json last."""
     bench = session.bench
     score = bench.evaluate(soup)
@@ -249,7 +275,15 @@ def _write_into(soup: Soup, session: _Session) -> tuple[str, ...]:
     with TemporaryDirectory(dir=session.folder, prefix=".soup-") as scratch:
         staged = Path(scratch) / session.folder.name
         notes = write_soup_folder(
-            soup, staged, results, soup.recipe, title=f"{soup.recipe} soup", family=family, recorded_at=session.folder
+            soup,
+            staged,
+            results,
+            soup.recipe,
+            title=f"{soup.recipe} soup",
+            family=family,
+            recorded_at=session.folder,
+            remarks=tuple(remarks),
+            statistics=bench.running_statistics(soup),
         )
         _sign(session)
         adopt_files(staged, session.folder, last="soup.json")
@@ -309,7 +343,11 @@ def _session(
     settings: Mapping[str, Any],
     out: str | Path | None,
     fresh: bool,
+    recalibrate: int | None,
 ) -> Iterator[_Session]:
+    if recalibrate is not None and (task is None or recalibrate < 1):
+        why = "it needs a task" if task is None else f"got {recalibrate}; allowed: a number >= 1"
+        raise ConfigError(f"running statistics cannot be made anew: {why}", fix="leave out --recalibrate")
     if (task is None) == (evaluate is None):
         given = "neither was given" if task is None else "both were given"
         raise ConfigError(
@@ -328,7 +366,7 @@ def _session(
             # By position, for the order counts; a changed folder then names the ingredients that changed.
             "ingredients": {str(n): f"{member.name} {member.digest}" for n, member in enumerate(members, start=1)},
         }
-        judge = _judge(task, evaluate, members[0], identity)
+        judge = _judge(task, evaluate, members[0], identity, recalibrate)
         with (
             ExperimentFolder.claim(out or Path(scratch) / "compare", identity, fresh=fresh) as claimed,
             Journal(claimed.folder / "journal") as journal,
@@ -344,12 +382,18 @@ def _session(
 
 
 def _judge(
-    task: TaskSource | None, evaluate: EvaluateSource | None, model: Ingredient, identity: dict[str, Any]
+    task: TaskSource | None,
+    evaluate: EvaluateSource | None,
+    model: Ingredient,
+    identity: dict[str, Any],
+    recalibrate: int | None,
 ) -> _Judge:
     """Loads what scores; puts what the scores depend on into the identity."""
     if task is not None:
-        loaded = load_task(task, model)
+        loaded = load_task(task, model, recalibrate=recalibrate)
         identity["task"] = canonical(loaded.config)
+        if identity["command"] == "compare":  # of the same predictions any metric can be made
+            del identity["task"]["metric"]
         identity["splits"] = {split: loaded.identity(split) for split in loaded.splits}
         return _Judge(lambda journal: TaskBench(loaded, journal))
     assert evaluate is not None  # checked by the caller
@@ -358,6 +402,23 @@ def _judge(
     identity["evaluate"] = name
     version = identity_of_callable(function, name)
     return _Judge(lambda journal: CallableBench(function, journal, name=name), name, version)
+
+
+def _before_recalibration(
+    session: _Session, cooked: Mapping[str, Sequence[Soup]], task: TaskSource | None
+) -> tuple[str, ...]:
+    """What the methods score with averaged running statistics, where these were made anew."""
+    bench = session.bench
+    if task is None or not isinstance(bench, TaskBench) or not bench.recalibrates:
+        return ()
+    plain = bench.without_recalibration(load_task(task, session.ingredients[0], recalibrate=0))
+    split = "test" if "test" in plain.task.splits else "held_out"
+    scores = [
+        f"{method.replace('_', ' ')} {plain.task.score(plain.predictions(soups[0], split)).value:.4f}"
+        for method, soups in cooked.items()
+        if len(soups) == 1 and soups[0].combine == "weights"
+    ]
+    return (f"Before running statistics were made anew, {bench.metric} on {split} was: {', '.join(scores)}.",)
 
 
 def _check_sources_stay(sources: Sequence[Ingredient], out: Path) -> None:
@@ -403,6 +464,12 @@ def _check_learning(recipes: Sequence[str], learned: LearnedConfig) -> None:
             f"only learned soups follow --learned and --fold, and {', '.join(recipes)} learns nothing",
             fix="leave these options out, or take the recipe learned or learned_by_layer",
         )
+
+
+def _check_learnable(bench: TaskBench | CallableBench, recipes: Sequence[str]) -> None:
+    """Too few examples to learn from are found before anything is evaluated."""
+    if isinstance(bench, TaskBench) and any(name.startswith("learned") for name in recipes):
+        held_out_parts(bench.n_held_out, 0.5, 0)
 
 
 def _check_acceptance(recipe: str, acceptance: AcceptanceConfig) -> None:

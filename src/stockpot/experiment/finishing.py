@@ -5,8 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from stockpot.assembly import write
+from stockpot.errors import StockpotError
 from stockpot.experiment.progress import OnProgress, Progress, Stopwatch
 from stockpot.outputs import write_json_atomically, write_text_atomically
 from stockpot.records import Results, SoupRecord, read_results, write_results
@@ -16,7 +20,7 @@ from stockpot.reports.table import markdown
 from stockpot.tasks.text import TextClassification
 from stockpot.types import Soup
 
-__all__ = ["finish", "finished_results", "write_soup_folder", "write_tables"]
+__all__ = ["finish", "finished_results", "write_report", "write_soup_folder", "write_tables"]
 
 RESULTS_FILE = "results.json"
 _THROUGHPUT_BATCHES = 8
@@ -44,7 +48,15 @@ def finish(
             target = folder / method
             if not (target / "soup.json").exists():
                 report(Progress("write", f"writing {target}"))
-                write_soup_folder(soup, target, results, method, title=f"{title}: {method}", family=task.config.family)
+                write_soup_folder(
+                    soup,
+                    target,
+                    results,
+                    method,
+                    title=f"{title}: {method}",
+                    family=task.config.family,
+                    statistics=task.running_statistics(soup),
+                )
     with stopwatch.stage("throughput"):
         throughput = _throughput(task, next(iter(soups.values())), individuals)
     write_tables(results, folder)
@@ -53,7 +65,20 @@ def finish(
         {"seconds": {name: round(value, 2) for name, value in stopwatch.seconds.items()}, **throughput},
     )
     write_results(results, folder / RESULTS_FILE)
+    if (note := write_report(folder)) is not None:
+        report(Progress("write", f"note: {note}"))
     return results
+
+
+def write_report(folder: Path) -> str | None:
+    """report.html from the records in a folder; returns what kept it from being written, which ends no run."""
+    from stockpot.reports.page import write_page
+
+    try:
+        write_page(folder)
+    except (StockpotError, OSError) as error:
+        return f"report.html was not written: {error}"
+    return None
 
 
 def write_tables(results: Results, folder: Path) -> None:
@@ -71,13 +96,17 @@ def write_soup_folder(
     title: str,
     family: str | None,
     recorded_at: Path | None = None,
+    remarks: tuple[str, ...] = (),
+    statistics: Mapping[str, np.ndarray[Any, Any]] | None = None,
 ) -> tuple[str, ...]:
     """One soup as a loadable model folder with its model card; returns what is worth saying about it."""
 
     def card(soup: Soup) -> str:
-        return model_card(SoupRecord(soup), results.row(method), title=title, metric=results.metric, task_family=family)
+        return model_card(
+            SoupRecord(soup, notes=remarks), results.row(method), title=title, metric=results.metric, task_family=family
+        )
 
-    return write(soup, target, card=card, recorded_at=recorded_at).notes
+    return write(soup, target, card=card, recorded_at=recorded_at, remarks=remarks, statistics=statistics).notes
 
 
 def _throughput(task: TextClassification, soup: Soup, individuals: Sequence[Soup]) -> dict[str, float]:

@@ -29,6 +29,8 @@ class Progress:
 
 
 OnProgress = Callable[[Progress], None]
+#: Of several trials one will be taken, and which is known at the end.
+_VERDICTS = {"interpolate": ("best so far", ""), "top_k": ("best so far", "")}
 
 
 def step_line(method: str, step: Step | CurvePoint) -> str:
@@ -50,7 +52,7 @@ def step_line(method: str, step: Step | CurvePoint) -> str:
     if isinstance(step, CurvePoint):
         return f"{method}: {step.label} loss {step.stopping_loss:.4f}{' best so far' if step.kept else ''}"
     score = _given_up(step.score) if step.score.is_abandoned else f"{step.score.value:.4f}"
-    yes, no = ("taken", "not taken") if step.label else ("kept", "left out")
+    yes, no = _VERDICTS.get(method, ("taken", "not taken") if step.label else ("kept", "left out"))
     tried = f"{method}: {step.label or f'+ {step.ingredient.name}'} {score}"
     return " ".join(filter(None, [tried, _gain(step.score.paired), yes if step.accepted else no]))
 

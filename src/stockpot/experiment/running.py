@@ -28,6 +28,7 @@ from stockpot.journal import Journal
 from stockpot.outputs import ExperimentFolder
 from stockpot.recipes import single
 from stockpot.records import Results
+from stockpot.sweeps.checks import check_plan
 from stockpot.sweeps.head import prepare_initialisation
 from stockpot.sweeps.sweep import has_landed, plan_runs, run_sweep, terse
 from stockpot.tasks import load_task, model_folder
@@ -214,6 +215,7 @@ def _prepare(session: _Session) -> TextClassification:
 def _sweep(session: _Session) -> tuple[Ingredient, ...]:
     runs = plan_runs(session.config.sweep)
     folder = session.folder / "ingredients"
+    check_plan(runs, session.initialisation, is_regression=session.config.task.is_regression)
     landed = sum(has_landed(run, folder) for run in runs)
     session.report(Progress("sweep", f"{len(runs)} runs, {landed} of them done", landed, len(runs)))
     n_done = landed

@@ -29,7 +29,7 @@ from stockpot.recipes import (
     uniform,
     used_ingredients,
 )
-from stockpot.records import METHODS, Comparison, Results, Row, SelectionOptimism
+from stockpot.records import METHODS, Comparison, Individual, Results, Row, SelectionOptimism
 from stockpot.reports.sentence import summary_sentence
 from stockpot.types import CurvePoint, Incumbent, Ingredient, Soup, Step
 
@@ -216,6 +216,11 @@ def tabulate(
         experiment=experiment,
         notes=(*notes, *_approximations(cooked)),
         optimism=_optimism(cooked, bench),
+        individuals=tuple(
+            Individual(one.name, bench.cells([single(one)]), one.settings)
+            for one in (soup.ingredients[0] for soup in cooked.get("mean_individual", ()))
+        )
+        or None,
     )
     return _with_sentence(results)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import fnmatch
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -96,6 +95,8 @@ def check_layouts(
         if prefix:
             fix = "store the same names in all ingredients: strip the prefix from the names and save again"
         problems += [prefix] if prefix else _mismatches(first, other, labels[0], label, only)
+        if not prefix and _differ_in_dtype_alone(first, other):
+            fix = "store all of them in one dtype first: stockpot mix INGREDIENT --dtype fp32 -o CONVERTED"
     if problems:
         raise _incompatible(problems, fix)
 
@@ -195,6 +196,13 @@ def _mismatches(
             yield from _mismatch(name, first, other, first_label, label)
 
 
+def _differ_in_dtype_alone(first: Layout, other: Layout) -> bool:
+    if first.specs.keys() != other.specs.keys() or first.specs == other.specs:
+        return False
+    pairs = [(spec, other.specs[name]) for name, spec in first.specs.items()]
+    return all(a.shape == b.shape and a.is_float == b.is_float for a, b in pairs)
+
+
 def _mismatch(name: str, first: Layout, other: Layout, first_label: str, label: str) -> Iterator[str]:
     here, there = first.stored_name(name), other.stored_name(name)
     if here is None or there is None:
@@ -247,5 +255,7 @@ def _incompatible(problems: list[str], fix: str) -> IncompatibleError:
 
 
 def _did_you_mean(text: str, known: Iterable[str]) -> str:
+    import difflib  # for mistakes alone
+
     nearest = difflib.get_close_matches(text, list(known), n=1)
     return f"did you mean {nearest[0]!r}? " if nearest else ""

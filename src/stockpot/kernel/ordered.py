@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
 
 __all__ = ["in_order"]
 
@@ -31,6 +33,8 @@ def in_order(jobs: Iterable[Callable[[_Lane], _Made]], lanes: Sequence[_Lane], *
     if not threads:
         yield from (job(lanes[0]) for job in jobs)
         return
+    from concurrent.futures import ThreadPoolExecutor
+
     free = deque(lanes)
     under_way: deque[tuple[_Lane, Future[_Made]]] = deque()
     waiting = iter(jobs)

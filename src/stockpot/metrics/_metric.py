@@ -97,10 +97,10 @@ class Metric:
 
     def _stderr_of_mean(self, values: Array) -> float | None:
         n, total = len(values), math.fsum(values)
-        if self.is_share:
-            return math.sqrt(total * (n - total) / n**3)  # of whole numbers: 0 exactly, where it should be
         if n == 1:
             return None
+        if self.is_share:
+            return math.sqrt(total * (n - total) / n**3)  # of whole numbers: 0 exactly, where it should be
         mean = total / n
         return math.sqrt(math.fsum((values - mean) ** 2) / (n * (n - 1)))
 

@@ -5,11 +5,8 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
-import platform
 import re
-import shutil
 import sys
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
@@ -97,7 +94,7 @@ def sibling(path: Path, role: Role) -> Path:
         >>> sibling(Path("out/soup"), "partial").name.startswith(".soup.partial-")
         True
     """
-    return path.with_name(f".{path.name}.{role}-{_host()}-{os.getpid()}-{uuid.uuid4().hex[:8]}")
+    return path.with_name(f".{path.name}.{role}-{_host()}-{os.getpid()}-{os.urandom(4).hex()}")
 
 
 def is_rubbish(entry: Path, *, role: Role, name: str | None = None) -> bool:
@@ -130,6 +127,8 @@ def sweep_stale(folder: Path, *, name: str | None = None) -> None:
 def remove(path: Path) -> None:
     """Deletes a file or a folder as far as possible; a missing one is fine."""
     if path.is_dir() and not path.is_symlink():
+        import shutil
+
         shutil.rmtree(path, ignore_errors=True)
     else:
         with suppress(OSError):
@@ -157,7 +156,15 @@ def process_is_alive(pid: int) -> bool:
 @cache
 def _host() -> str:
     # On a shared file system the process numbers of other hosts mean nothing here: what they left is not ours to judge.
-    return hashlib.sha256(platform.node().encode()).hexdigest()[:8]
+    return hashlib.sha256(_host_name().encode()).hexdigest()[:8]
+
+
+def _host_name() -> str:
+    if hasattr(os, "uname"):
+        return os.uname().nodename
+    import platform
+
+    return platform.node()
 
 
 def _is_about(exc: OSError, folder: Path) -> bool:
@@ -185,6 +192,8 @@ def _file_on_the_way(path: Path) -> Path | None:
 
 
 def _free_bytes(path: Path) -> str:
+    import shutil
+
     existing = next((parent for parent in (path, *path.absolute().parents) if parent.exists()), Path("/"))
     try:
         return f"{shutil.disk_usage(existing).free:,} bytes"

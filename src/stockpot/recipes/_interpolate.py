@@ -47,7 +47,7 @@ def interpolate(
         on_step: told of each step at once; there, `accepted` means "leads so far".
 
     Returns:
-        A soup of the initialisation and the end's ingredients, in this order, also where alpha is 0 or 1. Its steps are
+        A soup of the end's ingredients and the initialisation, in this order, also where alpha is 0 or 1. Its steps are
         "alpha A", largest first, with the initialisation as ingredient; only the winner's is accepted.
 
     Raises:
@@ -59,10 +59,10 @@ def interpolate(
 
     Example:
         >>> runs, start = [Ingredient("a", "runs/a"), Ingredient("b", "runs/b")], Ingredient("start", "base")
-        >>> far = lambda soup: -abs(list(soup.coefficients)[0] - 0.3)  # best at 30 % of the initialisation
+        >>> far = lambda soup: -abs(list(soup.coefficients)[-1] - 0.3)  # best at 30 % of the initialisation
         >>> soup = interpolate(runs, far, initialisation=start)
         >>> [round(c, 2) for c in soup.coefficients], [step.label for step in soup.steps if step.accepted]
-        ([0.3, 0.35, 0.35], ['alpha 0.7'])
+        ([0.35, 0.35, 0.3], ['alpha 0.7'])
     """
     _check_alphas(alphas)
     given, evaluate = listed(ingredients), as_evaluate(evaluate)
@@ -75,9 +75,10 @@ def interpolate(
 
 
 def _between(initialisation: Ingredient, end: Soup, alpha: float) -> Soup:
-    rows = tuple((1.0 - alpha, *(alpha * coefficient for coefficient in row)) for row in end.coefficients.rows)
+    # The start comes last: what is not blended, configuration and vocabulary too, is the first fine-tune's.
+    rows = tuple((*(alpha * coefficient for coefficient in row), 1.0 - alpha) for row in end.coefficients.rows)
     return Soup(
-        (initialisation, *end.ingredients),
+        (*end.ingredients, initialisation),
         Coefficients(rows, end.coefficients.groups),
         "interpolate",
         logit_scale=end.logit_scale,

@@ -58,11 +58,12 @@ def model_stock(
     grams: Sequence[Gram] = inner_products.gram.tolist()
     _check(grams, len(inner_products.groups), len(given))
     rows = tuple(_row(_share_of_mean(gram), len(given)) for gram in grams)
-    return Soup((initialisation, *given), Coefficients(rows, inner_products.groups), "model_stock")
+    # The start comes last: what is not blended, configuration and vocabulary too, is the first fine-tune's.
+    return Soup((*given, initialisation), Coefficients(rows, inner_products.groups), "model_stock")
 
 
 def _row(share: float, k: int) -> tuple[float, ...]:
-    return (1.0 - share, *(share / k,) * k)
+    return (*(share / k,) * k, 1.0 - share)
 
 
 def _share_of_mean(gram: Gram) -> float:

@@ -39,6 +39,7 @@ class Output:
         side_files: configuration, tokenizer and the like, by path inside the folder.
         integer_differences: integer tensor -> names of the ingredients whose values differ from the donor's.
         header_digest: SHA-256 over names, dtypes, shapes and ties of all tensors.
+        recalibrated: tensors whose values were made anew with training data, not blended; None: none were.
 
     Example:
         >>> Output("BF16", (), 10**9, "a", {"model.safetensors": WrittenFile(352)}, {}, {}).files
@@ -53,6 +54,7 @@ class Output:
     side_files: Mapping[str, WrittenFile] = field(hash=False)
     integer_differences: Mapping[str, tuple[str, ...]] = field(hash=False)
     header_digest: str | None = None
+    recalibrated: tuple[str, ...] | None = None
 
 
 def output_of(output: Mapping[str, Any], where: PathLike) -> Output:

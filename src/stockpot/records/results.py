@@ -14,6 +14,7 @@ __all__ = [
     "RESULTS_SCHEMA",
     "Cell",
     "Comparison",
+    "Individual",
     "Results",
     "Row",
     "SelectionOptimism",
@@ -102,7 +103,7 @@ class Comparison:
         stderr: paired standard error of `difference`.
         n: examples both were measured on.
         p: two-sided p value of "no difference", where a test was made.
-        n_changed: examples on which the two differ, where that is known.
+        n_changed: examples that count differently in the two, where that is known.
         test: "mcnemar_exact", "paired_normal" or "paired_bootstrap".
     """
 
@@ -115,6 +116,21 @@ class Comparison:
     p: float | None
     n_changed: int | None = None
     test: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Individual:
+    """One ingredient on its own.
+
+    Args:
+        name: of the ingredient.
+        scores: split -> cell, as in a `Row`.
+        settings: what it was fine-tuned with, where that is known.
+    """
+
+    name: str
+    scores: Mapping[str, Cell] = field(hash=False)
+    settings: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +163,7 @@ class Results:
         experiment: canonical identity of the experiment, or its digest.
         notes: remarks that belong under the table.
         optimism: of methods chosen on the held-out split, where it was estimated.
+        individuals: every ingredient on its own, in the order given.
 
     Example:
         >>> results = Results("accuracy", True, (Row("best", 1, 1, {"test": Cell(0.74, 0.01, 2000)}),))
@@ -162,6 +179,7 @@ class Results:
     experiment: Mapping[str, Any] | str = field(default="", hash=False)
     notes: tuple[str, ...] = ()
     optimism: tuple[SelectionOptimism, ...] | None = None
+    individuals: tuple[Individual, ...] | None = None
 
     def row(self, method: str) -> Row | None:
         """The row of one method, None when it was not measured."""

@@ -26,10 +26,17 @@ _SCHEMA = Schema(SCHEMA, {1: upgraded_from_1})
 
 @dataclass(frozen=True, slots=True)
 class Fingerprint:
-    """What tells a changed checkpoint without reading it: bytes and headers' SHA-256 of its weight files."""
+    """What tells a changed checkpoint without reading it.
+
+    Args:
+        n_bytes: of its weight files.
+        header_digest: SHA-256 over their headers.
+        modified_ns: when the newest of them was modified, in nanoseconds since 1970; kept where there is no digest.
+    """
 
     n_bytes: int | None = None
     header_digest: str | None = None
+    modified_ns: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +49,14 @@ class SoupRecord:
             ensemble.
         fingerprints: one per ingredient.
         stockpot: the version that wrote it.
+        notes: remarks on how it came about: what else was made and not taken.
     """
 
     soup: Soup
     output: Mapping[str, Any] = field(default_factory=dict, hash=False)
     fingerprints: tuple[Fingerprint, ...] = ()
     stockpot: str = __version__
+    notes: tuple[str, ...] = ()
 
 
 def write_soup(
@@ -58,6 +67,7 @@ def write_soup(
     fingerprints: Sequence[Fingerprint] = (),
     final_folder: PathLike | None = None,
     stockpot: str = __version__,
+    notes: Sequence[str] = (),
 ) -> None:
     """Writes soup.json, whole or not at all.
 
@@ -70,6 +80,7 @@ def write_soup(
         fingerprints: one per ingredient, or none.
         final_folder: where the record will lie once its temporary folder is renamed; None: where it is written.
         stockpot: version that made the soup, where an old record is written again.
+        notes: remarks on how it came about.
 
     Raises:
         RecordError: a value that JSON cannot hold; the key is named.
@@ -86,7 +97,7 @@ def write_soup(
     file = soup_file(path)
     folder = file.parent if final_folder is None else Path(final_folder)
     mapping = asdict(output) if isinstance(output, Output) else output
-    write_json(file, _entries(SoupRecord(soup, mapping, tuple(fingerprints), stockpot), folder), _SCHEMA)
+    write_json(file, _entries(SoupRecord(soup, mapping, tuple(fingerprints), stockpot, tuple(notes)), folder), _SCHEMA)
 
 
 def read_soup(path: PathLike) -> Soup:
@@ -130,6 +141,7 @@ class _IngredientEntry:
     key: str | None
     bytes: int | None = None
     header_digest: str | None = None
+    modified_ns: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,6 +199,7 @@ class _SoupFile:
     output: dict[str, Any]
     curve: tuple[_CurveEntry, ...] | None = None
     approximate: bool | None = None
+    notes: tuple[str, ...] | None = None
 
 
 def _entries(record: SoupRecord, folder: Path) -> _SoupFile:
@@ -209,12 +222,15 @@ def _entries(record: SoupRecord, folder: Path) -> _SoupFile:
         output=dict(record.output),
         curve=tuple(_CurveEntry(**asdict(point)) for point in soup.curve) or None,
         approximate=soup.approximate or None,
+        notes=record.notes or None,
     )
 
 
 def _ingredient_entry(ingredient: Ingredient, fingerprint: Fingerprint, folder: Path) -> _IngredientEntry:
     source, settings = _portable(ingredient.source, folder), dict(ingredient.settings)
-    prints = (fingerprint.n_bytes, fingerprint.header_digest)
+    # A digest knows more: copied files are the same ones.
+    modified_ns = fingerprint.modified_ns if ingredient.digest is None else None
+    prints = (fingerprint.n_bytes, fingerprint.header_digest, modified_ns)
     return _IngredientEntry(ingredient.name, source, settings, ingredient.digest, ingredient.key, *prints)
 
 
@@ -237,8 +253,8 @@ def _soup_record(entry: _SoupFile, file: Path) -> SoupRecord:
         soup = Soup(ingredients, coefficients, *how, steps, curve, bool(entry.approximate))
     except BlendError as exc:
         raise RecordError(f"{file} holds no valid soup: {exc.message}", fix="write it again") from exc
-    prints = tuple(Fingerprint(e.bytes, e.header_digest) for e in entry.ingredients)
-    return SoupRecord(soup, entry.output, prints, entry.stockpot)
+    prints = tuple(Fingerprint(e.bytes, e.header_digest, e.modified_ns) for e in entry.ingredients)
+    return SoupRecord(soup, entry.output, prints, entry.stockpot, entry.notes or ())
 
 
 def _ingredient(entry: _IngredientEntry, folder: Path) -> Ingredient:

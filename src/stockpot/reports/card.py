@@ -38,7 +38,7 @@ _RECIPES: Mapping[str, str] = {
     "model_stock": "Each tensor lies between the initialisation and the mean of the ingredients, the nearer to the "
     "mean the smaller the angles between their changes; nothing was evaluated (Jang et al., *Model Stock*, ECCV 2024).",
 }
-#: Recipes whose first ingredient is the initialisation.
+#: Recipes whose last ingredient is the initialisation.
 _FROM_INITIALISATION = frozenset({"interpolate", "model_stock"})
 #: More columns than this do not fit a page; the rest goes into one.
 _MOST_SETTINGS = 6
@@ -163,7 +163,7 @@ def _settings(soup: Soup) -> tuple[list[str], list[str]]:
 
 
 def _fine_tunes(soup: Soup) -> Sequence[Ingredient]:
-    return soup.ingredients[1:] if soup.recipe in _FROM_INITIALISATION else soup.ingredients
+    return soup.ingredients[:-1] if soup.recipe in _FROM_INITIALISATION else soup.ingredients
 
 
 def _assignments(settings: Mapping[str, Any], names: Sequence[str]) -> str:
@@ -219,6 +219,7 @@ def _making(record: SoupRecord) -> str:
         dtype = record.output.get("dtype")
         stored = f", stored as {escape(dtype)}" if dtype else ""
         lines.append(f"Weights were summed in float64 and rounded once{stored}.")
+    lines += [escape(note) + "." for note in record.notes]
     lines.append(f"Made with stockpot {escape(record.stockpot)}; `soup.json` holds the full record.")
     return f"{' '.join(lines)}\n\nModel soups: {_PAPER}."
 

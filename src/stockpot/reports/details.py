@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
+from stockpot.metrics import TEMPERATURE_BOUNDS
 from stockpot.records import Cell, Comparison, Results, Row
 from stockpot.reports.numbers import Scale, scale_for, scale_of
 from stockpot.reports.text import escape, pipe_table, printable
@@ -74,7 +75,9 @@ def calibration_markdown(results: Results, *, titles: Mapping[str, str]) -> str:
     columns = columns or sorted(present)
     if not columns:
         return ""
-    scales = {name: scale_for(name, _cells(rows, name, columns)) for name in _CALIBRATION}
+    # The start's tiny errors would give all others digits that nobody knows.
+    tuned = [row for row in rows if row.method != "initialisation"] or rows
+    scales = {name: scale_for(name, _cells(tuned, name, columns)) for name in _CALIBRATION}
     header = [
         "method",
         "temperature",
@@ -83,7 +86,7 @@ def calibration_markdown(results: Results, *, titles: Mapping[str, str]) -> str:
     lines = [
         [
             escape(titles.get(row.method, row.method)),
-            "" if row.temperature is None else f"{row.temperature:.2f}",
+            _temperature(row.temperature),
             *(_before_after(row, name, column, scales[name]) for column in columns for name in _CALIBRATION),
         ]
         for row in rows
@@ -93,6 +96,15 @@ def calibration_markdown(results: Results, *, titles: Mapping[str, str]) -> str:
         "15 bins of equal mass: its value is biased upwards in small samples, alike for all rows."
     )
     return f"{pipe_table(header, lines)}\n\n{note}"
+
+
+def _temperature(temperature: float | None) -> str:
+    """At a bound the fit has not ended where the loss is least, and says so."""
+    if temperature is None:
+        return ""
+    low, high = TEMPERATURE_BOUNDS
+    sign = "≤ " if temperature <= low * 1.001 else "≥ " if temperature >= high / 1.001 else ""
+    return f"{sign}{temperature:.2f}"
 
 
 def optimism_lines(results: Results, *, titles: Mapping[str, str]) -> Iterator[str]:
@@ -123,7 +135,8 @@ def _tests(results: Results, splits: Sequence[str], scale: Scale) -> str:
     source = f" p from {tests}, two-sided;" if tests else ""
     unit = "points" if scale.unit == "points" else printable(scale.unit)
     return (
-        f"Paired on the same examples, in {unit} ± standard error;{source} changed: examples on which the two differ."
+        f"Paired on the same examples, in {unit} ± standard error;{source} changed: examples that count differently in "
+        "the two, such as right in one and wrong in the other."
     )
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stockpot.errors import RecordError
-from stockpot.records import Results, read_results, read_soup
+from stockpot.records import Analysis, Results, read_analysis, read_results, read_soup
 from stockpot.reports import figures
 from stockpot.reports.figures.settings import varied
 from stockpot.reports.style import save, style
@@ -51,9 +51,13 @@ def draw_folder(out: Path, folder: Path | None = None, *, kind: str = "svg") -> 
     """
     results = read_results(out) if (out / "results.json").is_file() else None
     soups = {path.parent.name: read_soup(path) for path in _soup_files(out)}
-    if results is None and not soups:
-        raise RecordError(f"{out} has no results.json and no soup.json", fix="give the folder of a finished experiment")
-    return _drawn({**_results_plan(results), **_soups_plan(soups)}, folder or out / "figures", kind)
+    analysis = read_analysis(out) if (out / "analysis.json").is_file() else None
+    if results is None and not soups and analysis is None:
+        raise RecordError(
+            f"{out} has no results.json, soup.json or analysis.json", fix="give the folder of a finished experiment"
+        )
+    plan = {**_results_plan(results), **_soups_plan(soups), **_analysis_plan(analysis)}
+    return _drawn(plan, folder or out / "figures", kind)
 
 
 def draw_scores(
@@ -93,6 +97,32 @@ def _results_plan(results: Results | None) -> _Plan:
     if has_ece:
         bars = partial(figures.calibration, results)
     return {**_scatters(figures.marks_of_results(results), results.metric), "calibration": bars}
+
+
+def _analysis_plan(analysis: Analysis | None) -> _Plan:
+    names = ("geometry", "landscape", "line", "angles", "soup-ensemble", "soup-ensemble-loss", "count", "reliability")
+    plan: _Plan = dict.fromkeys(names, "analysis.json does not hold it: stockpot analyse")
+    if analysis is None:
+        return plan
+    metric = analysis.metric or "score"
+    if analysis.geometry is not None:
+        plan["geometry"] = partial(figures.geometry, analysis.geometry)
+    if analysis.plane is not None:
+        plan["landscape"] = partial(figures.landscape, analysis.plane)
+    if analysis.line is not None:
+        curves = {split: [point.score for point in points] for split, points in analysis.line.measured.items()}
+        plan["line"] = partial(figures.line, analysis.line.alphas, curves, metric)
+    if analysis.pairs:
+        if any(pair.angle is not None for pair in analysis.pairs):
+            plan["angles"] = partial(figures.angles, analysis.pairs, analysis.correlations or (), metric)
+        plan["soup-ensemble"] = partial(figures.soups_and_ensembles, analysis.pairs, metric)
+    if analysis.soup_vs_ensemble:
+        plan["soup-ensemble-loss"] = partial(figures.soup_versus_ensemble, analysis.soup_vs_ensemble)
+    if analysis.count:
+        plan["count"] = partial(figures.count, analysis.count, metric)
+    if analysis.reliability:
+        plan["reliability"] = partial(figures.reliability, analysis.reliability)
+    return plan
 
 
 def _scatters(marks: list[figures.Mark], metric: str) -> _Plan:

@@ -37,7 +37,11 @@ class Looks:
     def number(self, row: ScoreRow, split: str) -> str:
         """The score as text."""
         score = row.score(split)
-        return NOTHING if score is None else self.scales[split].number(score)
+        if score is None:
+            return NOTHING
+        scale = self.scales[split]
+        # Beside far larger ones a small score would read 0.
+        return f"{score:.1e}" if score and not scale.rounded(score) else scale.number(score)
 
     def is_best(self, row: ScoreRow, split: str) -> bool:
         """Whether the row is an individual with the column's best score; equal looks are equal."""
@@ -132,7 +136,8 @@ def latex(table: ScoreTable) -> str:
 def correlation_rows(table: ScoreTable) -> list[tuple[str, list[str]]]:
     """For held-out and test: rank correlations with every column; nothing where held-out is alone."""
     splits = table.columns.splits
-    chosen = [split for split in splits if split in {"held_out", "test"}] if len(splits) > 1 else []
+    ranks_anything = len(splits) > 1 and len(table.individuals) > 1
+    chosen = [split for split in splits if split in {"held_out", "test"}] if ranks_anything else []
     return [(of, [correlation(table, of, split) for split in splits]) for of in chosen]
 
 
@@ -163,7 +168,19 @@ def findings(table: ScoreTable, looks: Looks) -> list[str]:
     n_first = sum(row.held_out == row_by_name[table.best].held_out for row in table.individuals)
     if n_first > 1:
         lines.append(f"{n_first} models share the best held-out score; the first given of equals is ranked first.")
-    return lines + _duplicates(table)
+    return [*lines, *_mixed_units(table), *_duplicates(table)]
+
+
+def _mixed_units(table: ScoreTable) -> list[str]:
+    """Columns in which some scores look like shares and others like percent."""
+    found = []
+    for split in table.columns.splits:
+        scores = [score for row in table.rows if (score := row.score(split)) is not None]
+        small, large = [s for s in scores if 0 < s <= 1], [s for s in scores if 10 < s <= 100]
+        if small and large and len(small) + len(large) == len(scores):
+            name = printable(table.columns.column(split)) if split != "shift_mean" else part(split)
+            found.append(f"{name} holds {small[0]:g} and {large[0]:g}: shares and percent in one column?")
+    return found
 
 
 def legend(table: ScoreTable, *, mark: str) -> list[str]:
@@ -179,8 +196,12 @@ def legend(table: ScoreTable, *, mark: str) -> list[str]:
         lines.append("Rows without a rank, from further files, compete for nothing.")
     if len(table.columns.splits) > 1:
         lines.append("Held-out is optimistic for what was chosen on it; compare on the other columns.")
-        lines.append(f"Rank correlation: Spearman's, over the {len(table.individuals)} individuals.")
+        lines.append(_correlation_legend(len(table.individuals)))
     return lines
+
+
+def _correlation_legend(n: int) -> str:
+    return f"Rank correlation: Spearman's, over the {n} individuals." if n > 1 else "One individual: nothing to rank."
 
 
 def _introduced(title: str, row: ScoreRow, table: ScoreTable, looks: Looks) -> str:

@@ -131,12 +131,14 @@ def _compared(gains: Sequence[_Gain], results: Results) -> str:
     worse = [gain for gain in gains if scale.rounded(gain.gain) < 0.0]
     if not better and not worse:
         return f"ties with the best single model ({_listed(gains, scale)})"
-    if not worse:
-        return f"beats the best single model by {_listed(gains, scale, signed=results.higher_is_better)}"
-    if not better:
-        return f"is worse than the best single model by {_listed(gains, scale)}"
-    ahead = _listed(better, scale, signed=results.higher_is_better)
-    return f"beats the best single model by {ahead} but is worse by {_listed(worse, scale)}"
+    even = [gain for gain in gains if gain not in (*better, *worse)]
+    ahead, behind = _listed(better, scale, signed=results.higher_is_better), _listed(worse, scale)
+    parts = [
+        *([f"beats the best single model by {ahead}"] if better else []),
+        *([f"is worse by {behind}" if better else f"is worse than the best single model by {behind}"] if worse else []),
+        *([f"ties on {_UNSEEN[even[0].split]}"] if even else []),
+    ]
+    return " but ".join(parts)
 
 
 def _listed(gains: Sequence[_Gain], scale: Scale, *, signed: bool = False) -> str:

@@ -154,7 +154,9 @@ def _examples(task: TextClassification, tokenizer: Any) -> list[dict[str, Any]]:
     columns = [list(column) for column in zip(*texts, strict=True)]
     encoded = tokenizer(*columns, truncation=True, max_length=task.config.evaluation.max_length)
     names = [name for name in tokenizer.model_input_names if name in encoded]
-    return [{**{name: encoded[name][row] for name in names}, "labels": int(label)} for row, label in enumerate(labels)]
+    return [
+        {**{name: encoded[name][row] for name in names}, "labels": label} for row, label in enumerate(labels.tolist())
+    ]
 
 
 def _dropout(config: Any, probability: float | None) -> dict[str, float]:

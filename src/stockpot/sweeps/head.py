@@ -75,10 +75,12 @@ def _check_own_head(pretrained: Path, names: tuple[str, ...]) -> None:
 
 
 def _fit_head(model: torch.nn.Module, task: TextClassification, pretrained: Path) -> None:
-    import torch
-
     linear = _final_linear(model, len(task.label_names))
     labels = task.labels("train")
+    if task.config.is_regression:
+        features = _features(model, linear, task, pretrained)
+        _set_head(linear, *_fitted_ridge(features, labels, has_bias=linear.bias is not None))
+        return
     if missing := [name for index, name in enumerate(task.label_names) if index not in set(labels.tolist())]:
         raise ConfigError(
             f"the training split has no example of {', '.join(missing)}; a linear probe needs every label",
@@ -89,6 +91,12 @@ def _fit_head(model: torch.nn.Module, task: TextClassification, pretrained: Path
     weight, bias = probe.coef_, probe.intercept_
     if len(task.label_names) == 2:  # scikit-learn fits one logit for two classes; split it evenly
         weight, bias = np.concatenate([-weight, weight]) / 2, np.concatenate([-bias, bias]) / 2
+    _set_head(linear, weight, bias)
+
+
+def _set_head(linear: torch.nn.Linear, weight: np.ndarray[Any, Any], bias: np.ndarray[Any, Any]) -> None:
+    import torch
+
     with torch.no_grad():
         linear.weight.copy_(torch.from_numpy(np.ascontiguousarray(weight, dtype=np.float32)))
         if linear.bias is not None:
@@ -149,12 +157,28 @@ def _picked(features: torch.Tensor, outputs: torch.Tensor, logits: torch.Tensor)
 
 
 def _fitted_probe(features: np.ndarray[Any, Any], labels: np.ndarray[Any, Any], *, has_bias: bool) -> Any:
+    linear_model, one_thread = _linear_model()
+    with one_thread:
+        return linear_model.LogisticRegression(max_iter=1000, fit_intercept=has_bias).fit(features, labels)
+
+
+def _fitted_ridge(
+    features: np.ndarray[Any, Any], targets: np.ndarray[Any, Any], *, has_bias: bool
+) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    """Weight [1, width] and bias [1] of a ridge regression, as strict as scikit-learn's default."""
+    linear_model, one_thread = _linear_model()
+    with one_thread:
+        fitted = linear_model.Ridge(fit_intercept=has_bias).fit(features.astype(np.float64), targets)
+    return fitted.coef_[None, :], np.reshape(fitted.intercept_, 1)
+
+
+def _linear_model() -> tuple[Any, Any]:
+    """scikit-learn's linear models, and a context of one thread: a product's last bits depend on their number."""
     try:
-        from sklearn.linear_model import LogisticRegression
+        from sklearn import linear_model
         from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # scikit-learn's own need
     except ModuleNotFoundError as exc:
         if exc.name not in {"sklearn", "threadpoolctl"}:
             raise
         raise MissingExtraError("scikit-learn", extra="eval", needed_for="head: linear-probe") from exc
-    with threadpool_limits(limits=1):  # the last bits of a matrix product depend on the number of threads
-        return LogisticRegression(max_iter=1000, fit_intercept=has_bias).fit(features, labels)
+    return linear_model, threadpool_limits(limits=1)

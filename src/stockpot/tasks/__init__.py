@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from stockpot.tasks.gradients import GradientOptions, ModuleGradient
+    from stockpot.tasks.image import ImageClassification
     from stockpot.tasks.text import TextClassification
 
 __all__ = ["FAMILIES", "Task", "load_callable", "load_task", "model_folder"]
@@ -67,8 +68,18 @@ class Task(Protocol):
     def folded(self, soup: Soup) -> Soup:
         """The soup with its logit scale in the classifier head."""
 
+    @property
+    def recalibrates(self) -> bool:
+        """Whether running statistics are made anew for every model."""
+
+    def running_statistics(self, soup: Soup) -> Mapping[str, np.ndarray[Any, Any]]:
+        """Running statistics to write with the soup instead of averaged ones; none where they are not made anew."""
+
     def identity(self, split: str) -> str:
         """What the logits of a split depend on beside the weights."""
+
+    def labels(self, split: str) -> np.ndarray[Any, Any]:
+        """Labels [n] of a split, or numbers for regression."""
 
     def item_ids(self, split: str) -> tuple[str, ...]:
         """Which item each example is about."""
@@ -80,8 +91,17 @@ def _text_classification(*args: Any, **kwargs: Any) -> TextClassification:
     return TextClassification(*args, **kwargs)
 
 
+def _image_classification(*args: Any, **kwargs: Any) -> ImageClassification:
+    from stockpot.tasks.image import ImageClassification
+
+    return ImageClassification(*args, **kwargs)
+
+
 #: Family name -> what makes its Task.
-FAMILIES: Mapping[str, Callable[..., Any]] = {"text-classification": _text_classification}
+FAMILIES: Mapping[str, Callable[..., Any]] = {
+    "text-classification": _text_classification,
+    "image-classification": _image_classification,
+}
 
 
 def load_task(
@@ -91,6 +111,8 @@ def load_task(
     folder: Path | None = None,
     n_threads: int | None = None,
     own_labels: bool = True,
+    allow_overlap: bool = False,
+    recalibrate: int | None = None,
 ) -> TextClassification:
     """Makes a task from a task.yaml, a mapping of the same shape, or a checked configuration.
 
@@ -101,6 +123,8 @@ def load_task(
             working directory for a mapping.
         n_threads: batches in flight on a CPU; default: the cores.
         own_labels: whether the label names of the model's configuration count; not for one that gets a new head.
+        allow_overlap: whether splits may share texts, whatever the task says.
+        recalibrate: training batches that running statistics are made anew over; None: as the task says.
 
     Returns:
         A Task; its `evaluate` is what recipes take.
@@ -116,6 +140,12 @@ def load_task(
         config, start = task_config(source, folder or Path()), folder or Path()
     else:
         config, start = load_task_config(Path(source)), Path(source).parent
+    if allow_overlap:
+        data = config.data.model_copy(update={"allow_overlap": True})
+        config = config.model_copy(update={"data": data})
+    if recalibrate is not None:
+        evaluation = config.evaluation.model_copy(update={"recalibrate": recalibrate})
+        config = config.model_copy(update={"evaluation": evaluation})
     if config.model is not None:
         place = model_folder(config.model, relative_to=start)
     elif model is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from pathlib import Path
@@ -15,6 +15,7 @@ from stockpot.assembly import ResidentSoup
 from stockpot.errors import ConfigError, EvaluationError
 from stockpot.tasks.batches import Batch, Encodings, fixed_batches
 from stockpot.tasks.hardware import Hardware, import_hf
+from stockpot.tasks.recalibration import recalibrate
 from stockpot.types import Incumbent, Soup
 
 if TYPE_CHECKING:
@@ -34,21 +35,54 @@ class ResidentClassifier:
         n_labels: size of the classifier.
         hardware: device and precision.
         n_threads: batches in flight (CPU); 1 on an accelerator.
+        new_module: makes the network instead, from (folder, n_labels).
 
     Raises:
         ConfigError: config.json describes no sequence classifier that transformers knows.
     """
 
-    def __init__(self, folder: Path, *, n_labels: int, hardware: Hardware, n_threads: int) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        n_labels: int,
+        hardware: Hardware,
+        n_threads: int,
+        new_module: Callable[[Path, int], torch.nn.Module] | None = None,
+    ) -> None:
         self._torch, _ = import_hf()
-        self.module: torch.nn.Module = _new_module(folder, n_labels).to(hardware.device).eval()
+        self.module: torch.nn.Module = (new_module or _new_module)(folder, n_labels).to(hardware.device).eval()
         self._hardware = hardware
         self._n_threads = n_threads if hardware.device == "cpu" else 1
         self._resident = ResidentSoup(self.module)
 
-    def load(self, soup: Soup, *, against: Incumbent | None = None) -> None:
-        """Makes the module's weights those of `soup`."""
-        self._resident.load(soup, against=against)
+    def load(self, soup: Soup, *, against: Incumbent | None = None) -> bool:
+        """Makes the module's weights those of `soup`; tells whether they were not before."""
+        return self._resident.load(soup, against=against)
+
+    def recalibrate(self, batches: Iterable[Batch]) -> int:
+        """Makes running statistics anew over some batches, dummies left out, on one thread."""
+        before = self._torch.get_num_threads()
+        self._torch.set_num_threads(1)
+        try:
+            return recalibrate(
+                self.module,
+                (
+                    {name: self._torch.from_numpy(values[: len(batch.rows)]) for name, values in batch.inputs.items()}
+                    for batch in batches
+                ),
+            )
+        finally:
+            self._torch.set_num_threads(before)
+
+    def statistics(self) -> dict[str, np.ndarray[Any, Any]]:
+        """Running means, variances and counters of the weights loaded, by the names of their tensors."""
+        wanted = ("running_mean", "running_var", "num_batches_tracked")
+        return {
+            name: tensor.detach().cpu().numpy().copy()
+            for name, tensor in self.module.state_dict().items()
+            if name.rpartition(".")[2] in wanted
+        }
 
     def logits(self, batches: Sequence[Batch], n_examples: int) -> np.ndarray[Any, Any]:
         """Logits [n_examples, classes] float32 of the weights loaded, in the examples' own order.
@@ -133,9 +167,10 @@ class ResidentClassifier:
         inputs = {name: self._torch.from_numpy(values).to(device) for name, values in batch.inputs.items()}
         with self._torch.autocast(device, dtype=self._torch.bfloat16) if is_half else nullcontext():
             try:
-                logits: torch.Tensor = self.module(**inputs).logits
+                output = self.module(**inputs)
             except (IndexError, RuntimeError, TypeError, ValueError) as exc:
                 raise self._forward_error(batch, exc) from exc
+        logits: torch.Tensor = getattr(output, "logits", output)  # timm's networks give the tensor itself
         return logits.float()
 
     def _forward(self, batch: Batch) -> np.ndarray[Any, Any]:
@@ -145,6 +180,12 @@ class ResidentClassifier:
 
     def _forward_error(self, batch: Batch, exc: Exception) -> EvaluationError:
         """What to do about a batch that the model cannot take: too long, of another vocabulary, too large."""
+        if "input_ids" not in batch.inputs:
+            shapes = ", ".join(f"{name} {list(values.shape)}" for name, values in batch.inputs.items())
+            return EvaluationError(
+                f"the model failed on a batch of images, {shapes}: {type(exc).__name__}: {exc}",
+                fix="lower `batch_size` under `evaluation`, or name the model whose preprocessing this is",
+            )
         tokens = batch.inputs["input_ids"]
         config: Any = self.module.config
         known = {

@@ -20,9 +20,20 @@ from stockpot.errors import DataError
 from stockpot.tasks.corruptions import corrupt
 from stockpot.tasks.tables import Table, nearest, raise_problems, read_table
 
-__all__ = ["EncodedLabels", "Label", "Split", "check_overlap", "digest", "encode_labels", "load_splits"]
+__all__ = [
+    "EncodedLabels",
+    "Label",
+    "Split",
+    "check_overlap",
+    "cut_rows",
+    "digest",
+    "encode_labels",
+    "encode_numbers",
+    "load_splits",
+    "with_uniform_labels",
+]
 
-Label: TypeAlias = str | int
+Label: TypeAlias = str | int | float
 _INTEGER = re.compile(r"-?(?:0|[1-9][0-9]*)")  # "007" stays a name
 _SURROGATE = re.compile("[\ud800-\udfff]")  # JSON can spell half a character, which no tokenizer takes
 
@@ -34,7 +45,7 @@ class Split:
     Args:
         name: "train", "held_out", "test" or "shift:NAME".
         texts: one or two columns per row.
-        labels: as in the file: all names, or all integers.
+        labels: as in the file: all names, all integers, or for regression all numbers.
         item_ids: "file:line" of the underlying item; shifts of test share them with test, so that statistics can
             treat rows of one item as one cluster.
         of: the split this one is derived from.
@@ -69,7 +80,7 @@ class _Source(NamedTuple):
 # ---------------------------------------------------------------------------------------------------------- loading
 
 
-def load_splits(config: DataConfig, *, folder: Path) -> dict[str, Split]:
+def load_splits(config: DataConfig, *, folder: Path, numbers: bool = False) -> dict[str, Split]:
     """Reads every split of a task.
 
     `rows` and `fraction` are drawn without replacement: one permutation of the file's rows by `seed` is cut into
@@ -79,6 +90,7 @@ def load_splits(config: DataConfig, *, folder: Path) -> dict[str, Split]:
     Args:
         config: files, columns, sizes.
         folder: what relative files are relative to.
+        numbers: whether labels may be numbers with a fraction: what regression predicts.
 
     Returns:
         "train", "held_out", "test" where configured, then "shift:NAME" for each shift. Overlap is not checked here.
@@ -101,11 +113,11 @@ def load_splits(config: DataConfig, *, folder: Path) -> dict[str, Split]:
     rows = _drawn_rows(config, sources, tables)
     for name, shift in config.shifts.items():
         rows[f"shift:{name}"] = _rows_of_shift(shift, f"shift:{name}", sources, tables, rows)
-    _check_cells(sources, tables, rows)
+    _check_cells(sources, tables, rows, numbers=numbers)
     splits = {name: _split(name, source, tables[source.path], rows[name]) for name, source in sources.items()}
     for name, shift in config.shifts.items():
         splits[f"shift:{name}"] = _shifted(splits[f"shift:{name}"], shift, config.seed)
-    return _with_uniform_labels(splits)
+    return splits if numbers else with_uniform_labels(splits)
 
 
 def _sources(config: DataConfig, folder: Path) -> dict[str, _Source]:
@@ -162,11 +174,20 @@ def _drawn_rows(
     for path, table in tables.items():
         sharing = {name: split for name, split in config.splits.items() if sources[name].path == path}
         if sharing:
-            rows |= _cut(sharing, table.n_rows, sources[next(iter(sharing))].file, config.seed)
+            rows |= cut_rows(sharing, table.n_rows, sources[next(iter(sharing))].file, config.seed)
     return rows
 
 
-def _cut(splits: Mapping[str, SplitConfig], n_rows: int, file: str, seed: int) -> dict[str, Sequence[int]]:
+def cut_rows(splits: Mapping[str, SplitConfig], n_rows: int, file: str, seed: int) -> dict[str, Sequence[int]]:
+    """The rows of the splits that share a file of `n_rows`: one permutation by `seed`, cut in the splits' order.
+
+    Raises:
+        DataError: more rows asked for than there are, or one split without a size beside others.
+
+    Example:
+        >>> cut_rows({"test": SplitConfig()}, 3, "a.tsv", seed=0)
+        {'test': range(0, 3)}
+    """
     whole = [name for name, split in splits.items() if split.rows is None and split.fraction is None]
     if whole and len(splits) == 1:
         return {whole[0]: range(n_rows)}
@@ -217,7 +238,11 @@ def _rows_of_shift(
 
 
 def _check_cells(
-    sources: Mapping[str, _Source], tables: Mapping[Path, Table], rows: Mapping[str, Sequence[int]]
+    sources: Mapping[str, _Source],
+    tables: Mapping[Path, Table],
+    rows: Mapping[str, Sequence[int]],
+    *,
+    numbers: bool,
 ) -> None:
     """Only rows in use are looked at; a cell that several splits use is reported once."""
     problems = dict.fromkeys(
@@ -226,20 +251,34 @@ def _check_cells(
         for table in [tables[source.path]]
         for column in (*source.text, source.label)
         for row in rows[name]
-        if (wrong := _wrong_cell(table.columns[column][row], is_label=column == source.label))
+        if (wrong := _wrong_cell(table.columns[column][row], is_label=column == source.label, numbers=numbers))
     )
     message = f"{len(problems)} value{'s' if len(problems) > 1 else ''} cannot be used"
     raise_problems(problems, message, fix="mend or remove these rows")
 
 
-def _wrong_cell(value: object, *, is_label: bool) -> str | None:
+def _wrong_cell(value: object, *, is_label: bool, numbers: bool) -> str | None:
     if value is None or (isinstance(value, str) and not value.strip()):
         return "is empty"
+    if is_label and numbers:
+        return None if _number(value) is not None else f"holds {value!r}, which is no finite number"
     if is_label and isinstance(value, int) and not isinstance(value, bool):
         return None
+    if is_label and isinstance(value, float):
+        return f"holds the number {value!r}: for regression use `metric: mse`, `r2` or `spearman`"
     if not isinstance(value, str):
         return f"holds {value!r}, which is no {'name or integer' if is_label else 'text'}"
     return "holds half of a surrogate pair" if _SURROGATE.search(value) else None
+
+
+def _number(value: object) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        return None
+    try:
+        number = float(value)
+    except (ValueError, OverflowError):
+        return None
+    return number if math.isfinite(number) else None
 
 
 def _split(name: str, source: _Source, table: Table, rows: Sequence[int]) -> Split:
@@ -259,7 +298,7 @@ def _shifted(split: Split, shift: ShiftConfig, seed: int) -> Split:
     return replace(split, of=shift.of, texts=corrupt(split.texts, shift.corrupt, shift.rate, seed))
 
 
-def _with_uniform_labels(splits: Mapping[str, Split]) -> dict[str, Split]:
+def with_uniform_labels(splits: Mapping[str, Split]) -> dict[str, Split]:
     """All integers if every label of every split is one, as a text file cannot say which it means; else all names."""
     everything = {str(label) for split in splits.values() for label in split.labels}
     as_label = int if all(_INTEGER.fullmatch(label) for label in everything) else str
@@ -348,7 +387,8 @@ def encode_labels(
         The names, and an int64 array [n] per split.
 
     Raises:
-        DataError: labels that are not among the names, per split with their counts and the nearest name.
+        DataError: labels that are not among the names, per split with their counts and the nearest name; numbers with a
+            fraction where no names are given.
 
     Example:
         >>> held_out = Split("held_out", (("a",), ("b",)), ("web", "net"), ("f:2", "f:3"))
@@ -356,6 +396,8 @@ def encode_labels(
         >>> names, ids["held_out"].tolist()
         (('net', 'web'), [1, 0])
     """
+    if not labels and not model_labels:
+        _refuse_fractions(splits)
     names = tuple(labels or model_labels or _names_in(splits))
     number_of = _numbers(names, {label for split in splits.values() for label in split.labels})
     problems = [line for split in splits.values() for line in _unknown(split, number_of, names)]
@@ -366,6 +408,31 @@ def encode_labels(
         for name, split in splits.items()
     }
     return EncodedLabels(names, ids)
+
+
+def encode_numbers(splits: Mapping[str, Split]) -> dict[str, np.ndarray[Any, np.dtype[np.float64]]]:
+    """What regression predicts: a float64 array [n] per split.
+
+    Args:
+        splits: as `load_splits` gives them with `numbers`.
+
+    Example:
+        >>> encode_numbers({"test": Split("test", (("a",),), ("0.5",), ("f:2",))})["test"].tolist()
+        [0.5]
+    """
+    return {name: np.array([float(label) for label in split.labels]) for name, split in splits.items()}
+
+
+def _refuse_fractions(splits: Mapping[str, Split]) -> None:
+    """Numbers with a fraction are hardly names of classes: each would be a class of its own."""
+    labels = {label for split in splits.values() for label in split.labels}
+    if any(isinstance(label, int) or _number(label) is None for label in labels):
+        return
+    example = next(label for split in splits.values() for label in split.labels)
+    raise DataError(
+        f"the labels are numbers, such as {example}, not classes",
+        fix="for regression use `metric: mse`, `r2` or `spearman`; names of classes go under `labels`",
+    )
 
 
 def _names_in(splits: Mapping[str, Split]) -> list[str]:
@@ -390,7 +457,7 @@ def _unknown(split: Split, number_of: Mapping[Label, int], names: Sequence[str])
     for label, count in sorted(counts.items(), key=lambda pair: (-pair[1], str(pair[0]))):
         rows = f"{count} row{'s' if count > 1 else ''}"
         numbers = [number for number in number_of if isinstance(number, int)]
-        near = f"; allowed: {min(numbers)} to {max(numbers)}" if isinstance(label, int) else nearest(label, names)
+        near = f"; allowed: {min(numbers)} to {max(numbers)}" if isinstance(label, int) else nearest(str(label), names)
         yield f"{split.name}: {label!r} ({rows}){near}"
 
 

@@ -19,10 +19,11 @@ from stockpot.types import Ingredient, LossAndGradient
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["MICRO_ROWS", "GradientOptions", "ModuleGradient", "held_out_parts"]
+__all__ = ["MICRO_ROWS", "GradientOptions", "ModuleGradient", "cross_entropy", "held_out_parts", "squared_error"]
 
 Array: TypeAlias = np.ndarray[Any, Any]
 Rows: TypeAlias = Sequence[int]
+SummedLoss: TypeAlias = "Callable[[torch.Tensor, torch.Tensor], torch.Tensor]"
 _T = TypeVar("_T")
 
 #: Rows that one thread takes at once. Fixed, so that no bit depends on the number of threads.
@@ -79,8 +80,20 @@ def held_out_parts(n: int, fraction: float, seed: int) -> tuple[Array, Array]:
     return np.sort(shuffled[n_stopping:]), np.sort(shuffled[:n_stopping])
 
 
+def cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """The sum over examples of -log softmax(logits)[label], in nats: logits [n, classes], labels [n] int64."""
+    import torch
+
+    return torch.nn.functional.cross_entropy(logits, labels, reduction="sum")
+
+
+def squared_error(predictions: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """The sum over examples of (prediction - target)^2: predictions [n, 1], targets [n] float32."""
+    return (predictions.squeeze(1) - targets).square().sum()
+
+
 class ModuleGradient:
-    """Cross-entropy of a torch module whose weights are mixed, and its gradient by coefficient: a Gradient.
+    """Loss of a torch module whose weights are mixed, and its gradient by coefficient: a Gradient.
 
     One forward and one backward pass through one model, then inner products with the ingredients: memory does not grow
     with their number where they are streamed. Rows go through the module in pieces of fixed size, one torch thread
@@ -90,8 +103,9 @@ class ModuleGradient:
         module: gives the logits; its weights are overwritten.
         ingredients: k >= 1.
         forward: logits [rows of the batch, classes] float32 of the module, dummies included.
-        labels: [n] classes of the held-out split.
+        labels: [n] classes, or numbers, of the held-out split.
         batches: cuts rows of the split into batches.
+        loss: sum over examples, of logits and labels.
         options: see `GradientOptions`.
         n_threads: pieces in flight on a CPU.
         budget_bytes: see `Mixture`.
@@ -113,15 +127,17 @@ class ModuleGradient:
         labels: Array,
         batches: Callable[[Rows], Sequence[Batch]],
         options: GradientOptions,
+        loss: SummedLoss = cross_entropy,
         n_threads: int = 1,
         budget_bytes: int = DELTAS_BUDGET_BYTES,
         when_changed: Callable[[], None] = lambda: None,
     ) -> None:
         import torch
 
-        self._torch, self._forward, self._batches = torch, forward, batches
+        self._torch, self._forward, self._batches, self._summed_loss = torch, forward, batches, loss
         self._when_changed, self._options = when_changed, options
-        self._labels = torch.as_tensor(labels, dtype=torch.int64, device=next(module.parameters()).device)
+        dtype = torch.float32 if labels.dtype.kind == "f" else torch.int64
+        self._labels = torch.as_tensor(labels, dtype=dtype, device=next(module.parameters()).device)
         self._training, self._stopping = held_out_parts(len(labels), options.stopping_fraction, options.seed)
         self._groups = _groups(ingredients, options.granularity)
         self._pool = ThreadPoolExecutor(n_threads, initializer=lambda: torch.set_num_threads(1))
@@ -167,7 +183,7 @@ class ModuleGradient:
         return math.ceil(len(self._training) / self._options.batch_size)
 
     def __call__(self, coefficients: Array, logit_scale: float, batch: int) -> LossAndGradient:
-        """Mean cross-entropy (nats) of batch number `batch`, its gradient [groups, k] and that by the logit scale."""
+        """Mean loss (nats for classes) of a batch by number, its gradient [groups, k] and that by the logit scale."""
         rows = self._rows_of(batch)
         loss, scale_gradient, gradients = self._finite(
             coefficients, lambda: self._summed(rows, logit_scale), lambda found: found[0]
@@ -175,7 +191,7 @@ class ModuleGradient:
         return LossAndGradient(loss, self._mixture.coefficient_gradient(gradients), scale_gradient)
 
     def stopping_loss(self, coefficients: Array, logit_scale: float) -> float:
-        """Mean cross-entropy (nats) on the part that is not trained on."""
+        """Mean loss (nats for classes) on the part that is not trained on."""
         rows = self._stopping.tolist()
 
         def loss() -> float:
@@ -238,8 +254,7 @@ class ModuleGradient:
         with self._torch.set_grad_enabled(with_gradient):  # the switch belongs to the thread
             logits = self._forward(batch)[: len(batch.rows)] * logit_scale
             labels = self._labels[self._torch.from_numpy(batch.rows).to(self._labels.device)]
-            loss: torch.Tensor = self._torch.nn.functional.cross_entropy(logits, labels, reduction="sum") / n_rows
-        return loss
+            return self._summed_loss(logits, labels) / n_rows
 
 
 def _groups(ingredients: Sequence[Ingredient], granularity: Granularity) -> tuple[tuple[str, ...], ...] | None:

@@ -1,10 +1,10 @@
-"""Text classification with transformers: data, one resident model, predictions by soup and split."""
+"""Text classification and regression with transformers: data, one resident model, predictions by soup and split."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
@@ -19,13 +19,13 @@ from stockpot.metrics import METRICS, per_example
 from stockpot.recipes import fold_logit_scale
 from stockpot.tasks.batches import Batch, Encodings, fixed_batch, fixed_batches, loose_batches, rows_by_bucket
 from stockpot.tasks.classifier import ResidentClassifier, encoded
-from stockpot.tasks.data import Split, check_overlap, digest, encode_labels, load_splits
-from stockpot.tasks.gradients import MICRO_ROWS, GradientOptions, ModuleGradient
+from stockpot.tasks.data import Split, check_overlap, digest, encode_labels, encode_numbers, load_splits
+from stockpot.tasks.gradients import MICRO_ROWS, GradientOptions, ModuleGradient, cross_entropy, squared_error
 from stockpot.tasks.hardware import Hardware, choose_hardware, import_hf
 from stockpot.tasks.racing import Raced, margins, race
 from stockpot.types import Incumbent, Ingredient, Predictions, Score, Soup
 
-__all__ = ["TextClassification"]
+__all__ = ["VOLATILE_KEYS", "TextClassification", "model_config", "model_labels", "sha256_of", "try_metric"]
 
 #: Raised whenever the way from text to logits changes: older predictions are then not reused.
 PREPROCESSING_VERSION = 1
@@ -62,12 +62,16 @@ class TextClassification:
         self.metric = config.metric
         self._model_folder = model_folder
         self._n_threads = n_threads or available_cores()
-        self._splits: dict[str, Split] = load_splits(config.data, folder=folder)
+        self._splits: dict[str, Split] = load_splits(config.data, folder=folder, numbers=config.is_regression)
         check_overlap(self._splits, config.data.allow_overlap)
-        self.label_names, self._labels = encode_labels(
-            self._splits, config.labels, model_labels=_model_labels(model_folder) if own_labels else None
-        )
-        _try_metric(config.metric, len(self.label_names))
+        self.label_names: tuple[str, ...] = ("value",)
+        self._labels: Mapping[str, np.ndarray[Any, Any]]
+        if config.is_regression:
+            self._labels = encode_numbers(self._splits)
+        else:
+            known = model_labels(model_folder) if own_labels else None
+            self.label_names, self._labels = encode_labels(self._splits, config.labels, model_labels=known)
+        try_metric(config.metric, len(self.label_names))
         self._encoded: dict[str, Encodings] = {}
         self._batches: dict[str, list[Batch]] = {}
 
@@ -91,9 +95,9 @@ class TextClassification:
             BlendError, CheckpointError: the soup cannot be blended or does not fit the model.
             EvaluationError: logits that are not finite.
         """
-        self._model.load(soup, against=against)
+        self._load(soup, against)
         logits = self._model.logits(self._batches_of(split), self.n_examples(split))
-        return Predictions(logits * np.float32(soup.logit_scale), self._labels[split])
+        return Predictions(self._projected(split, logits) * np.float32(soup.logit_scale), self._labels[split])
 
     def race(
         self,
@@ -151,16 +155,17 @@ class TextClassification:
         against: Incumbent | None,
         known: Predictions | None,
     ) -> Predictions:
-        labels, encodings = self._labels[split], self._encodings(split)
-        buckets, batch_size = rows_by_bucket(encodings), self.config.evaluation.batch_size
+        labels, buckets = self._labels[split], self._rows_by_bucket(split)
+        batch_size = self.config.evaluation.batch_size
         lengths = tuple(buckets)
         is_right = METRICS[self.metric].per_example or per_example("accuracy")
-        load_once = cache(lambda: self._model.load(soup, against=against))  # what is known may settle it already
+        load_once = cache(lambda: self._load(soup, against))  # what is known may settle it already
 
         def forward(batches: Sequence[tuple[int, Any]]) -> Sequence[Any]:
             load_once()
-            made = [fixed_batch(encodings, rows.tolist(), batch_size, lengths[bucket]) for bucket, rows in batches]
-            return [part * np.float32(soup.logit_scale) for part in self._model.logits_by_batch(made)]
+            made = [self._batch(split, rows.tolist(), batch_size, lengths[bucket]) for bucket, rows in batches]
+            parts = self._model.logits_by_batch(made)
+            return [self._projected(split, part) * np.float32(soup.logit_scale) for part in parts]
 
         found = race(
             expected,
@@ -184,7 +189,7 @@ class TextClassification:
         *,
         budget_bytes: int = DELTAS_BUDGET_BYTES,
     ) -> ModuleGradient:
-        """The cross-entropy of learned soups on the held-out split, with gradients by coefficient.
+        """The cross-entropy (regression: squared error) of learned soups on the held-out split, with its gradients.
 
         Args:
             ingredients: what is mixed.
@@ -199,14 +204,14 @@ class TextClassification:
             DataError: too few held-out examples to hold a part back.
         """
         options = options or GradientOptions()
-        encodings = self._encodings("held_out")
         self._model.forget()
         return ModuleGradient(
             self._model.module,
             ingredients,
-            forward=self._model.forward,
+            forward=lambda batch: self._projected("held_out", self._model.forward(batch)),
             labels=self._labels["held_out"],
-            batches=lambda rows: loose_batches(encodings, rows, batch_size=MICRO_ROWS),
+            loss=squared_error if self.config.is_regression else cross_entropy,
+            batches=lambda rows: self._loose_batches("held_out", rows),
             options=options,
             n_threads=self._n_threads if self.hardware.device == "cpu" else 1,
             budget_bytes=budget_bytes,
@@ -215,7 +220,7 @@ class TextClassification:
 
     def prepared_forward(self, soup: Soup, split: str, *, max_batches: int) -> tuple[Callable[[], Any], int]:
         """A forward pass over a split's first batches, weights loaded, warmed up; and its number of examples."""
-        self._model.load(soup)
+        self._load(soup)
         batches = self._batches_of(split)[:max_batches]
         n_examples = sum(len(batch.rows) for batch in batches)
         renumbered, start = [], 0
@@ -233,18 +238,49 @@ class TextClassification:
         """
         if soup.logit_scale == 1.0:
             return soup
-        self._model.load(soup)
+        self._load(soup)
         head = self._model.head_tensors(self._batches_of("held_out")[0])
         with opened(soup.ingredients[:1]) as (checkpoint,):
             names = [name for name, spec in checkpoint.specs.items() if spec.is_float]
         return fold_logit_scale(soup, head, names)
+
+    @property
+    def recalibrates(self) -> bool:
+        """Whether running statistics are made anew for every model."""
+        return self.config.evaluation.recalibrate > 0
+
+    def running_statistics(self, soup: Soup) -> dict[str, np.ndarray[Any, Any]]:
+        """What belongs into the soup's written weights where running statistics are made anew; else nothing."""
+        if not self.config.evaluation.recalibrate:
+            return {}
+        self._load(soup)
+        return self._model.statistics()
+
+    def _load(self, soup: Soup, against: Incumbent | None = None) -> None:
+        """The soup's weights, and statistics that fit them where the task says so."""
+        if self._model.load(soup, against=against) and (n := self.config.evaluation.recalibrate):
+            self._model.recalibrate(self._training_batches(n))
+
+    def _training_batches(self, n: int) -> Iterator[Batch]:
+        """n batches drawn from the training split by its seed; fewer where it has fewer rows."""
+        if "train" not in self._splits:
+            raise ConfigError(
+                "running statistics are made anew over training examples, and the task names none",
+                fix="add `train` to the task's data, or leave out `recalibrate`",
+            )
+        size, n_rows = self.config.evaluation.batch_size, self.n_examples("train")
+        drawn = np.random.default_rng([self.config.data.seed, 2]).permutation(n_rows)[: n * size].tolist()
+        bucket = max(self._rows_by_bucket("train"))
+        for start in range(0, len(drawn), size):
+            rows = drawn[start : start + size]
+            yield self._batch("train", rows, len(rows), bucket)
 
     def n_examples(self, split: str) -> int:
         """Number of examples of a split."""
         return len(self._labels[split])
 
     def labels(self, split: str) -> np.ndarray[Any, Any]:
-        """Labels [n] int64 of a split."""
+        """Labels [n] of a split: int64 class numbers, or float64 numbers for regression."""
         return self._labels[split]
 
     def item_ids(self, split: str) -> tuple[str, ...]:
@@ -257,7 +293,10 @@ class TextClassification:
 
     def identity(self, split: str) -> str:
         """SHA-256 of everything beside the weights that the logits of a split depend on."""
-        return _sha256({**self._settings_identity, "data": self.data_digest(split), "labels": self.label_names})
+        parts = {**self._settings_identity, "data": self.data_digest(split), "labels": self.label_names}
+        if n := self.config.evaluation.recalibrate:
+            parts["recalibrate"] = [n, self.data_digest("train") if "train" in self._splits else None]
+        return sha256_of(parts)
 
     def data_digest(self, split: str) -> str:
         """SHA-256 of a split's texts and labels."""
@@ -302,6 +341,20 @@ class TextClassification:
             self._batches[split] = fixed_batches(self._encodings(split), batch_size=self.config.evaluation.batch_size)
         return self._batches[split]
 
+    def _rows_by_bucket(self, split: str) -> dict[int, list[int]]:
+        return rows_by_bucket(self._encodings(split))
+
+    def _batch(self, split: str, rows: Sequence[int], batch_size: int, bucket: int) -> Batch:
+        return fixed_batch(self._encodings(split), rows, batch_size, bucket)
+
+    def _loose_batches(self, split: str, rows: Sequence[int]) -> list[Batch]:
+        return loose_batches(self._encodings(split), rows, batch_size=MICRO_ROWS)
+
+    def _projected(self, split: str, logits: Any) -> Any:
+        """What a split makes of the model's logits (an array or a tensor); texts take them as they are."""
+        del split
+        return logits
+
     def _encodings(self, split: str) -> Encodings:
         if split not in self._encoded:
             max_length = self.config.evaluation.max_length
@@ -309,9 +362,10 @@ class TextClassification:
         return self._encoded[split]
 
 
-def _try_metric(metric: str, n_classes: int) -> None:
+def try_metric(metric: str, n_classes: int) -> None:
     """Fails now, not after the first long prediction, where the metric lacks a package or wants other classes."""
-    METRICS[metric](np.eye(n_classes), np.arange(n_classes))
+    examples = np.arange(n_classes) if METRICS[metric].kind == "classes" else np.arange(3.0)
+    METRICS[metric](np.eye(n_classes) if METRICS[metric].kind == "classes" else examples, examples)
     if metric == "top_5" and n_classes <= 5:
         raise ConfigError(
             f"top_5 counts every answer as right where there are {n_classes} classes",
@@ -320,7 +374,7 @@ def _try_metric(metric: str, n_classes: int) -> None:
 
 
 # Of a model folder only what shapes its logits: these keys of config.json say who wrote it.
-_VOLATILE_KEYS = {"_name_or_path", "transformers_version", "id2label", "label2id", "dtype", "torch_dtype"}
+VOLATILE_KEYS = {"_name_or_path", "transformers_version", "id2label", "label2id", "dtype", "torch_dtype"}
 _TOKENIZER_FILES = (
     "tokenizer.json", "vocab.txt", "vocab.json", "merges.txt", "added_tokens.json", "special_tokens_map.json",
     "spiece.model", "tokenizer.model", "sentencepiece.bpe.model", "spm.model", "bpe.codes",
@@ -333,7 +387,7 @@ _TOKENIZER_VOLATILE_KEYS = {
 
 
 def _model_identity(folder: Path) -> Mapping[str, Any]:
-    config = {key: value for key, value in _model_config(folder).items() if key not in _VOLATILE_KEYS}
+    config = {key: value for key, value in model_config(folder).items() if key not in VOLATILE_KEYS}
     files = {
         name: hashlib.sha256((folder / name).read_bytes()).hexdigest()
         for name in _TOKENIZER_FILES
@@ -351,9 +405,9 @@ def _tokenizer_settings(folder: Path) -> Mapping[str, Any]:
     return {key: value for key, value in content.items() if key not in _TOKENIZER_VOLATILE_KEYS}
 
 
-def _model_labels(folder: Path) -> tuple[str, ...] | None:
+def model_labels(folder: Path) -> tuple[str, ...] | None:
     """The label names in a model's config.json, in order; None where they are the placeholders LABEL_0, ..."""
-    names = _model_config(folder).get("id2label")
+    names = model_config(folder).get("id2label")
     if not isinstance(names, dict) or not names:
         return None
     if set(names) != {str(index) for index in range(len(names))}:
@@ -367,7 +421,7 @@ def _model_labels(folder: Path) -> tuple[str, ...] | None:
     return ordered
 
 
-def _model_config(folder: Path) -> dict[str, Any]:
+def model_config(folder: Path) -> dict[str, Any]:
     path = folder / "config.json"
     if not path.exists():
         raise ConfigError(
@@ -387,6 +441,6 @@ def _json_object(path: Path) -> dict[str, Any]:
     return content
 
 
-def _sha256(value: Any) -> str:
+def sha256_of(value: Any) -> str:
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), default=str)
     return hashlib.sha256(text.encode()).hexdigest()

@@ -29,7 +29,7 @@ def line(alphas: Sequence[float], scores: Mapping[str, Sequence[float]], metric:
     axes = figure.subplots()
     for index, (split, values) in enumerate(scores.items()):
         look: dict[str, Any] = {"color": COLOURS[index % len(COLOURS)], "marker": "osD^vPX"[index % 7]}
-        axes.plot(alphas, values, label=short(split.replace("_", " ")), **look)
+        axes.plot(alphas, values, label=short(split.replace("_", "-").removeprefix("shift:")), **look)
     axes.set_xlabel("alpha (0: initialisation, 1: fine-tuned)")
     axes.set_ylabel(short(metric))
     legend_below(figure, 3)

@@ -14,10 +14,10 @@ from stockpot.score_record import ScoreTable
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["RUN_LABEL", "Mark", "draw_marks", "marks_of_results", "marks_of_scores"]
+__all__ = ["RUN_LABEL", "SHAPES", "Mark", "draw_marks", "marks_of_results", "marks_of_scores"]
 
 RUN_LABEL = "a run"
-_SHAPES = "osD^vP*Xp<>h"
+SHAPES = "osD^vP*Xp<>h"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +38,12 @@ class Mark:
 
 
 def marks_of_results(results: Results) -> list[Mark]:
-    """One per method but the initialisation, whose score would squeeze all others into a corner."""
-    return [
+    """One per run, then one per method but the initialisation, whose score would squeeze all others into a corner."""
+    runs = [
+        Mark(RUN_LABEL, {split: cell.value for split, cell in individual.scores.items()}, is_run=True)
+        for individual in results.individuals or ()
+    ]
+    return runs + [
         Mark(
             short(method_title(row), 32),
             {split: cell.value for split, cell in row.scores.items()},
@@ -77,4 +81,4 @@ def draw_marks(axes: Axes, marks: Sequence[Mark], x: str, y: str) -> None:
 
 
 def _look(index: int) -> dict[str, Any]:
-    return {"color": COLOURS[index % len(COLOURS)], "marker": _SHAPES[index % len(_SHAPES)]}
+    return {"color": COLOURS[index % len(COLOURS)], "marker": SHAPES[index % len(SHAPES)]}

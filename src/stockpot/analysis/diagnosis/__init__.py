@@ -1,0 +1,21 @@
+"""Why a soup fails: one finding per function, each from values alone."""
+
+from __future__ import annotations
+
+from stockpot.analysis.diagnosis.headers import duplicate_findings, refusals, statistics_findings
+from stockpot.analysis.diagnosis.heads import head_findings, head_names
+from stockpot.analysis.diagnosis.scores import (
+    MidpointLoss,
+    basin_findings,
+    overlap_findings,
+    resolution_findings,
+    unequal_findings,
+)
+from stockpot.analysis.diagnosis.verdict import concluded
+from stockpot.analysis.diagnosis.weights import WeightAngles, movement_findings, start_findings, weight_angles
+
+__all__ = [
+    "MidpointLoss", "WeightAngles", "basin_findings", "concluded", "duplicate_findings", "head_findings", "head_names",
+    "movement_findings", "overlap_findings", "refusals", "resolution_findings", "start_findings", "statistics_findings",
+    "unequal_findings", "weight_angles",
+]  # fmt: skip

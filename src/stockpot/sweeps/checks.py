@@ -1,0 +1,44 @@
+"""What no run of a sweep could do, found before the first one starts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from stockpot.checkpoints import open_checkpoint
+from stockpot.errors import ConfigError
+from stockpot.sweeps.sweep import PlannedRun
+
+__all__ = ["check_plan"]
+
+
+def check_plan(runs: Sequence[PlannedRun], initialisation: Path, *, is_regression: bool) -> None:
+    """Refuses settings that would fail every time: each once, however many runs have them.
+
+    Args:
+        runs: the plan.
+        initialisation: folder of the shared start; its headers alone are read.
+        is_regression: whether the runs learn numbers.
+
+    Raises:
+        ConfigError: `freeze` patterns that match no tensor; label smoothing of numbers.
+        CheckpointError: the initialisation cannot be opened.
+    """
+    with open_checkpoint(initialisation) as checkpoint:
+        names = [*checkpoint.specs, *checkpoint.tied]
+    problems = dict.fromkeys(problem for run in runs for problem in _problems(run, names, is_regression=is_regression))
+    if problems:
+        raise ConfigError(
+            "the sweep's space holds settings that no run can have",
+            problems=list(problems),
+            fix=f"correct them under `space`; the tensors are {', '.join(names[:4])}, ...",
+        )
+
+
+def _problems(run: PlannedRun, names: Sequence[str], *, is_regression: bool) -> Iterator[str]:
+    for pattern in run.settings.get("freeze") or ():
+        if not any(fnmatchcase(name, pattern) for name in names):
+            yield f"freeze: {pattern!r} matches no tensor of the initialisation"
+    if is_regression and run.settings.get("label_smoothing"):
+        yield "label_smoothing spreads targets over classes; a regression has none"

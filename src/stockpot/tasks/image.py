@@ -1,0 +1,160 @@
+"""Image classification with transformers and timm: decoded once, one resident model, predictions by soup and split."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from stockpot._cores import available_cores
+from stockpot.config import ImageTaskConfig
+from stockpot.tasks.batches import Batch
+from stockpot.tasks.classifier import ResidentClassifier
+from stockpot.tasks.data import check_overlap
+from stockpot.tasks.gradients import MICRO_ROWS
+from stockpot.tasks.hardware import import_hf
+from stockpot.tasks.image_cache import ImageCache
+from stockpot.tasks.image_models import ImageModel, image_model, network_inputs
+from stockpot.tasks.images import decoded, encode_image_labels, load_image_splits, project, split_digest
+from stockpot.tasks.text import VOLATILE_KEYS, TextClassification, model_config, model_labels, sha256_of, try_metric
+
+__all__ = ["ImageClassification"]
+
+#: Raised whenever the way from image to logits changes: older predictions and pixels are then not reused.
+PREPROCESSING_VERSION = 1
+
+
+class ImageClassification(TextClassification):
+    """A family of image classifiers, data and a metric: predicts with any soup of them.
+
+    Items are listed and digested when it is made; images are decoded and preprocessed at a split's first prediction,
+    once, into the task's cache. All that follows the batches is as for texts.
+
+    Args:
+        config: the task.
+        folder: relative paths in `config` start here.
+        model_folder: has config.json, and preprocessor_config.json unless it is timm's.
+        n_threads: batches in flight on a CPU; default: the cores. Does not change a single bit.
+        own_labels: whether the label names in the model's config.json count.
+
+    Raises:
+        DataError: paths, labels or splits are wrong; held-out images are in test.
+        ConfigError: no usable model configuration.
+        MissingExtraError: the metric needs scikit-learn, or the model timm.
+    """
+
+    config: ImageTaskConfig
+
+    def __init__(
+        self,
+        config: ImageTaskConfig,
+        *,
+        folder: Path,
+        model_folder: Path,
+        n_threads: int | None = None,
+        own_labels: bool = True,
+    ) -> None:
+        self.config = config
+        self.metric = config.metric
+        self._model_folder = model_folder
+        self._n_threads = n_threads or available_cores()
+        cache_folder = Path(config.data.cache).expanduser()
+        self._cache = ImageCache(folder / cache_folder, limit_bytes=int(config.data.cache_gib * 2**30))
+        self._images = load_image_splits(config.data, folder=folder, cache=self._cache)
+        self._splits = {name: split.rows for name, split in self._images.items()}
+        check_overlap(self._splits, config.data.allow_overlap)
+        self.label_names, self._labels, self._groups = encode_image_labels(
+            self._images, config.labels, model_labels=model_labels(model_folder) if own_labels else None
+        )
+        try_metric(config.metric, len(self.label_names))
+        self._pixels: dict[str, np.ndarray[Any, Any]] = {}
+        self._batches = {}
+
+    def data_digest(self, split: str) -> str:
+        """SHA-256 of a split's images and labels, and of what they are projected to."""
+        return sha256_of([split_digest(self._images[split]), self._groups[split]])
+
+    def pixels(self, split: str) -> np.ndarray[Any, Any]:
+        """[n, channels, height, width] of a split, preprocessed; bytes where the network's own scaling comes later."""
+        if split not in self._pixels:
+            images, model = self._images[split], self._family
+            key = json.dumps([split_digest(images), model.mode, model.identity, PREPROCESSING_VERSION], default=str)
+            self._pixels[split] = self._cache.pixels(
+                key, len(images.items), lambda row: model.pixels(decoded(images, row, mode=model.mode))
+            )
+        return self._pixels[split]
+
+    @cached_property
+    def _family(self) -> ImageModel:
+        return image_model(self._model_folder, model_config(self._model_folder))
+
+    @cached_property
+    def _model(self) -> ResidentClassifier:
+        return ResidentClassifier(
+            self._model_folder,
+            n_labels=len(self.label_names),
+            hardware=self.hardware,
+            n_threads=self._n_threads,
+            new_module=self._family.new_module,
+        )
+
+    @cached_property
+    def _settings_identity(self) -> Mapping[str, Any]:
+        torch, transformers = import_hf()
+        config = {k: v for k, v in model_config(self._model_folder).items() if k not in VOLATILE_KEYS}
+        return {
+            "family": self.config.family,
+            "model": config,
+            "preprocessing": [PREPROCESSING_VERSION, self._family.identity],
+            "batch_size": self.config.evaluation.batch_size,
+            "device": self.hardware.device,
+            "precision": self.hardware.precision,
+            "capability": self.hardware.capability,
+            "torch": torch.__version__,
+            "transformers": transformers.__version__,
+        }
+
+    def _projected(self, split: str, logits: Any) -> Any:
+        return project(logits, self._groups[split])
+
+    def _batches_of(self, split: str) -> list[Batch]:
+        if split not in self._batches:
+            size, n = self.config.evaluation.batch_size, self.n_examples(split)
+            starts = range(0, n, size)
+            made = [self._batch(split, range(start, min(start + size, n)), size, 0) for start in starts]
+            self._batches[split] = made
+        return self._batches[split]
+
+    def _rows_by_bucket(self, split: str) -> dict[int, list[int]]:
+        return {0: list(range(self.n_examples(split)))}  # after preprocessing all images have one shape
+
+    def _batch(self, split: str, rows: Sequence[int], batch_size: int, bucket: int) -> Batch:
+        del bucket  # there is one
+        filled = [*rows, *[rows[0]] * (batch_size - len(rows))]
+        return Batch(_Pixels(self._family, self.pixels(split), filled), np.asarray(rows, dtype=np.int64))
+
+    def _loose_batches(self, split: str, rows: Sequence[int]) -> list[Batch]:
+        parts = [rows[start : start + MICRO_ROWS] for start in range(0, len(rows), MICRO_ROWS)]
+        return [self._batch(split, part, len(part), 0) for part in parts]
+
+
+class _Pixels(Mapping[str, np.ndarray[Any, Any]]):
+    """The inputs of a batch, read from the cache when they are asked for: all batches at once would fill the memory."""
+
+    def __init__(self, model: ImageModel, pixels: np.ndarray[Any, Any], rows: Sequence[int]) -> None:
+        self._model, self._pixels, self._rows = model, pixels, list(rows)
+
+    def __getitem__(self, name: str) -> np.ndarray[Any, Any]:
+        if name != self._model.input_name:
+            raise KeyError(name)
+        return network_inputs(self._model, self._pixels[self._rows])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter((self._model.input_name,))
+
+    def __len__(self) -> int:
+        return 1

@@ -1,0 +1,122 @@
+"""Decoded and preprocessed images on disk: made once, memory-mapped ever after, never more than was allowed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from tempfile import NamedTemporaryFile
+from typing import Any
+
+import numpy as np
+
+from stockpot._cores import available_cores
+from stockpot.errors import ConfigError, OutputError
+from stockpot.tasks.image_sources import ImageItem
+
+__all__ = ["ImageCache"]
+
+
+class ImageCache:
+    """A folder of .npy files, one per split and preprocessing, and of the digests of the images' contents.
+
+    Args:
+        folder: made when first needed.
+        limit_bytes: what the .npy files may take together.
+    """
+
+    def __init__(self, folder: Path, *, limit_bytes: int) -> None:
+        self.folder = folder
+        self.limit_bytes = limit_bytes
+
+    def digests(self, items: Sequence[ImageItem]) -> list[str]:
+        """SHA-256 of each item's content; remembered while names, sizes and times of the files stay.
+
+        Raises:
+            OutputError: the folder cannot be written.
+        """
+        key = hashlib.sha256("\n".join(f"{item.name} {item.stamp}" for item in items).encode()).hexdigest()
+        path = self.folder / f"digests-{key[:32]}.json"
+        try:
+            known: list[str] = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            known = []
+        if len(known) == len(items):
+            return known
+        with ThreadPoolExecutor(available_cores()) as pool:
+            made = list(pool.map(_digest, items))
+        self._write(path, lambda file: file.write(json.dumps(made).encode()))
+        return made
+
+    def pixels(self, key: str, n: int, make: Callable[[int], np.ndarray[Any, Any]]) -> np.ndarray[Any, Any]:
+        """[n, channels, height, width], read-only: from the disk, or made one by one and kept there.
+
+        Args:
+            key: says everything that the pixels depend on.
+            n: how many.
+            make: the pixels of one image by its number; called from several threads.
+
+        Raises:
+            ConfigError: these images alone are more than the cache may hold.
+            OutputError: the folder cannot be written.
+        """
+        path = self.folder / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.npy"
+        if not path.exists():
+            self._make(path, n, make)
+        os.utime(path)  # the least recently used go first
+        return np.load(path, mmap_mode="r")  # type: ignore[no-any-return]
+
+    def _make(self, path: Path, n: int, make: Callable[[int], np.ndarray[Any, Any]]) -> None:
+        first = make(0)
+        self._make_room(n * first.nbytes)
+        header = {"descr": np.lib.format.dtype_to_descr(first.dtype), "fortran_order": False}
+
+        def write(file: Any) -> None:
+            np.lib.format.write_array_header_2_0(file, {**header, "shape": (n, *first.shape)})
+            chunk = 64 * available_cores()
+            with ThreadPoolExecutor(available_cores()) as pool:
+                for start in range(0, n, chunk):  # in chunks, so that finished images do not pile up
+                    for pixels in pool.map(make, range(start, min(start + chunk, n))):
+                        file.write(np.ascontiguousarray(pixels, dtype=first.dtype).tobytes())
+
+        self._write(path, write)
+
+    def _make_room(self, n_bytes: int) -> None:
+        if n_bytes > self.limit_bytes:
+            raise ConfigError(
+                f"the decoded images of one split take {n_bytes / 2**30:.3f} GiB, "
+                f"but the cache may hold {self.limit_bytes / 2**30:.3f}",
+                fix="raise `cache_gib` under `data`, or take fewer images",
+            )
+        kept = sorted(self.folder.glob("*.npy"), key=lambda file: file.stat().st_mtime_ns)
+        total = sum(file.stat().st_size for file in kept)
+        for file in kept:
+            if total + n_bytes <= self.limit_bytes:
+                break
+            total -= file.stat().st_size
+            file.unlink(missing_ok=True)  # who has it mapped keeps it
+
+    def _write(self, path: Path, write: Callable[[Any], object]) -> None:
+        """Whole or not at all, also where two processes write the same."""
+        temporary: str | None = None
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with NamedTemporaryFile(dir=self.folder, prefix=".part-", delete=False) as file:
+                temporary = file.name
+                write(file)
+            Path(temporary).replace(path)
+        except OSError as exc:
+            raise OutputError(f"{self.folder}: cannot be written: {exc}", fix="name another `cache` folder") from exc
+        finally:
+            if temporary is not None:
+                Path(temporary).unlink(missing_ok=True)
+
+
+def _digest(item: ImageItem) -> str:
+    raw = item.load()
+    if isinstance(raw, bytes):
+        return hashlib.sha256(raw).hexdigest()
+    return hashlib.sha256(repr(raw.shape).encode() + raw.tobytes()).hexdigest()

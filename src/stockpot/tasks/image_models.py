@@ -1,0 +1,225 @@
+"""Image classifiers of transformers and timm: the network and its own preprocessing, from one folder."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from stockpot.errors import ConfigError, MissingExtraError
+from stockpot.tasks.hardware import import_hf
+
+if TYPE_CHECKING:
+    import torch
+    from PIL.Image import Image
+
+__all__ = ["ImageModel", "image_model", "import_timm", "network_inputs"]
+
+_FIX = "name the folder of an image classifier, with its preprocessing, as `model:` in the task file"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ImageModel:
+    """What a family knows about the models of one folder.
+
+    Args:
+        input_name: of the pixels in the network's forward.
+        mode: of the images, "RGB" or "L".
+        pixels: image -> [channels, height, width]: uint8 where `table` finishes the work, else float32.
+        table: [channels, 256] float32: what the network gets for each byte; None where pixels are final.
+        new_module: (folder, number of labels) -> the network, weights as they come.
+        identity: everything that the way from image to logits depends on.
+    """
+
+    input_name: str
+    mode: str
+    pixels: Callable[[Image], np.ndarray[Any, Any]]
+    table: np.ndarray[Any, Any] | None
+    new_module: Callable[[Path, int], torch.nn.Module]
+    identity: Mapping[str, Any]
+
+
+def image_model(folder: Path, config: Mapping[str, Any]) -> ImageModel:
+    """The family whose config.json this is: timm's says "architecture", transformers' "model_type".
+
+    Raises:
+        ConfigError: neither, or the preprocessing is missing.
+        MissingExtraError: timm, transformers or Pillow is not installed.
+    """
+    try:
+        import PIL
+    except ModuleNotFoundError as exc:
+        raise MissingExtraError("pillow", extra="vision", needed_for="a task of images") from exc
+    found = _timm_model(config) if "architecture" in config else _transformers_model(folder, config)
+    return _with_identity(found, {"pillow": PIL.__version__})
+
+
+def _with_identity(model: ImageModel, more: Mapping[str, Any]) -> ImageModel:
+    return ImageModel(
+        model.input_name, model.mode, model.pixels, model.table, model.new_module, {**model.identity, **more}
+    )
+
+
+# ---------------------------------------------------------------------------------------------------- transformers
+
+
+def _transformers_model(folder: Path, config: Mapping[str, Any]) -> ImageModel:
+    mode = "L" if config.get("num_channels", 3) == 1 else "RGB"
+    processor = _processor(folder)
+    table = _byte_table(processor, mode)
+
+    def whole(image: Image) -> np.ndarray[Any, Any]:
+        return _processed(processor, image, {})
+
+    def as_bytes(image: Image) -> np.ndarray[Any, Any]:
+        return _processed(processor, image, {"do_rescale": False, "do_normalize": False})
+
+    settings = {key: value for key, value in processor.to_dict().items() if not key.startswith("_")}
+    identity = {"library": "transformers", "processor": settings}
+    return ImageModel("pixel_values", mode, whole if table is None else as_bytes, table, _new_transformers, identity)
+
+
+def _processor(folder: Path) -> Any:
+    _, transformers = import_hf()
+    try:
+        # One backend everywhere: torchvision's resizes to other pixels, and would make scores depend on what is there.
+        return transformers.AutoImageProcessor.from_pretrained(
+            folder, backend="pil", local_files_only=True, trust_remote_code=False
+        )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, ImportError) as exc:
+        reason = next(iter(str(exc).splitlines()), type(exc).__name__)
+        raise ConfigError(f"{folder}: no usable preprocessor_config.json: {reason}", fix=_FIX) from exc
+
+
+def _byte_table(processor: Any, mode: str) -> np.ndarray[Any, Any] | None:
+    """What the processor makes of each byte, found by trying; None where resized pixels are not bytes."""
+    import PIL.Image
+
+    ramp = PIL.Image.fromarray(np.arange(256, dtype=np.uint8).reshape(16, 16)).convert(mode)
+    sizes = {"do_resize": False, "do_center_crop": False}
+    try:
+        table = _processed(processor, ramp, sizes).reshape(-1, 256)
+        draw = np.random.default_rng(0).integers(0, 256, (40, 50, 3), dtype=np.uint8)
+        trial = PIL.Image.fromarray(draw).convert(mode)
+        whole = _processed(processor, trial, {})
+        as_bytes = _processed(processor, trial, {"do_rescale": False, "do_normalize": False})
+    except (ValueError, TypeError):
+        return None
+    if as_bytes.dtype != np.uint8 or len(table) != len(as_bytes):
+        return None
+    return table if np.array_equal(_looked_up(table, as_bytes[None])[0], whole) else None
+
+
+def _processed(processor: Any, image: Image, changes: Mapping[str, bool]) -> np.ndarray[Any, Any]:
+    values: Any = image if image.mode == "RGB" else np.asarray(image)[:, :, None]
+    extra = {} if image.mode == "RGB" else {"input_data_format": "channels_last", "do_convert_rgb": False}
+    made = processor(values, return_tensors="np", **changes, **extra)["pixel_values"][0]
+    return made if made.dtype == np.uint8 else np.asarray(made, dtype=np.float32)
+
+
+def _looked_up(table: np.ndarray[Any, Any], pixels: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """[n, channels, height, width] bytes -> float32."""
+    return np.stack([table[channel][pixels[:, channel]] for channel in range(len(table))], axis=1)
+
+
+def network_inputs(model: ImageModel, pixels: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """[n, channels, height, width] float32, what the network gets for cached pixels."""
+    return np.array(pixels, dtype=np.float32) if model.table is None else _looked_up(model.table, pixels)
+
+
+def _new_transformers(folder: Path, n_labels: int) -> torch.nn.Module:
+    from huggingface_hub.errors import StrictDataclassError
+
+    torch_module, transformers = import_hf()
+    try:
+        config = transformers.AutoConfig.from_pretrained(
+            folder, num_labels=n_labels, local_files_only=True, trust_remote_code=False
+        )
+        module: torch.nn.Module = transformers.AutoModelForImageClassification.from_config(
+            config, dtype=torch_module.float32, trust_remote_code=False
+        )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, StrictDataclassError) as exc:
+        reason = next(iter(str(exc).splitlines()), type(exc).__name__)
+        raise ConfigError(
+            f"{folder / 'config.json'}: no image classifier can be made from it: {reason}", fix=_FIX
+        ) from exc
+    _name_as_saved(module)
+    return module
+
+
+def _name_as_saved(module: Any) -> None:
+    """Gives the module's state dict the names that its files have.
+
+    transformers 5 keeps ViT's and Swin's files as they always were, but calls the tensors otherwise in memory. Where it
+    also joins or splits tensors, the names stay, and what does not fit is said when weights are loaded.
+    """
+    from transformers.core_model_loading import revert_weight_conversion
+
+    state = dict(module.state_dict())
+    name_of = {id(tensor): name for name, tensor in state.items()}
+    saved = {name_of.get(id(tensor)): name for name, tensor in revert_weight_conversion(module, state).items()}
+    if set(saved) != set(state):
+        return
+
+    def rename(_module: Any, found: dict[str, Any], prefix: str, _metadata: Any) -> None:
+        if prefix:  # of a part of the module
+            return
+        values = list(found.items())
+        found.clear()
+        found.update((saved[name] or name, value) for name, value in values)
+
+    module.register_state_dict_post_hook(rename)
+
+
+# ------------------------------------------------------------------------------------------------------------ timm
+
+
+def import_timm() -> Any:
+    """timm, or the error that names the extra.
+
+    Raises:
+        MissingExtraError: timm or torchvision is not installed, or torchvision is one for another torch.
+    """
+    try:
+        import timm
+        import timm.data
+    except ModuleNotFoundError as exc:
+        if exc.name is None or exc.name.partition(".")[0] not in {"timm", "torchvision"}:
+            raise
+        raise MissingExtraError(exc.name, extra="vision", needed_for="a task with a timm model") from exc
+    except RuntimeError as exc:
+        # The wheel of torchvision for another build of torch: "operator torchvision::nms does not exist".
+        raise ConfigError(
+            f"timm cannot be imported: {exc}", fix="install the torchvision that was built for this torch"
+        ) from exc
+    return timm
+
+
+def _timm_model(config: Mapping[str, Any]) -> ImageModel:
+    timm = import_timm()
+    settings = timm.data.resolve_data_config({}, pretrained_cfg=dict(config.get("pretrained_cfg") or {}))
+    transform = timm.data.create_transform(**settings, is_training=False)
+
+    def pixels(image: Image) -> np.ndarray[Any, Any]:
+        return np.asarray(transform(image), dtype=np.float32)
+
+    mode = "L" if settings["input_size"][0] == 1 else "RGB"
+    described = json.loads(json.dumps(settings, default=str))
+    identity = {"library": "timm", "timm": timm.__version__, "data": described}
+    return ImageModel("x", mode, pixels, None, _new_timm, identity)
+
+
+def _new_timm(folder: Path, n_labels: int) -> torch.nn.Module:
+    timm = import_timm()
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    try:
+        module: torch.nn.Module = timm.create_model(
+            config["architecture"], pretrained=False, num_classes=n_labels, **(config.get("model_args") or {})
+        )
+    except (RuntimeError, ValueError, TypeError, KeyError) as exc:
+        raise ConfigError(f"{folder / 'config.json'}: timm makes no model from it: {exc}", fix=_FIX) from exc
+    return module

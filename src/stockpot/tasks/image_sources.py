@@ -1,0 +1,288 @@
+"""Where images stand: class folders, tar shards, Parquet and Arrow tables, IDX files. Items in a fixed order."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import math
+import re
+import struct
+import tarfile
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from stockpot.errors import DataError, MissingExtraError
+
+__all__ = ["ImageItem", "Labelled", "read_items"]
+
+Raw: TypeAlias = "bytes | np.ndarray[Any, Any]"
+_IMAGES = frozenset({".jpg", ".jpeg", ".png", ".ppm", ".pgm", ".bmp", ".webp", ".gif", ".tif", ".tiff"})
+_PARQUET, _ARROW = (".parquet", ".pq"), (".arrow", ".feather")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ImageItem:
+    """One labelled image.
+
+    Args:
+        name: where it stands, relative to the source's own folder.
+        label: as written: a name or an integer.
+        load: its encoded bytes, or its pixels [height, width] or [height, width, 3] uint8.
+        stamp: changes when the file it stands in does.
+    """
+
+    name: str
+    label: str | int
+    load: Callable[[], Raw]
+    stamp: str
+
+
+@dataclass(frozen=True, slots=True)
+class Labelled:
+    """What a source is told about its labels.
+
+    Args:
+        image: column of images in tables.
+        label: column of labels in tables, key in `.json` members of shards.
+        idx_labels: IDX file of labels, if it is named.
+    """
+
+    image: str = "image"
+    label: str = "label"
+    idx_labels: Path | None = None
+
+
+def read_items(path: Path, labelled: Labelled, *, name: str) -> list[ImageItem]:
+    """The items at a path, in an order that depends on names and contents alone.
+
+    Class folders are sorted by name, files in them by path; shards and tables by file name, then as they stand.
+
+    Args:
+        path: folder or file.
+        labelled: columns, keys, files of labels.
+        name: what to call the path in errors.
+
+    Raises:
+        DataError: nothing there, nothing in it, damaged files, items without labels.
+        MissingExtraError: tables without pyarrow.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as folder:
+        ...     Path(folder, "cat").mkdir()
+        ...     _ = Path(folder, "cat", "1.png").write_bytes(b"...")
+        ...     [(item.name, item.label) for item in read_items(Path(folder), Labelled(), name="photos")]
+        [('cat/1.png', 'cat')]
+    """
+    if not path.exists():
+        raise DataError(f"{name}: no such file or folder", fix="check `path`; relative ones start at the task's folder")
+    try:
+        items = _read(path, labelled, name)
+    except (OSError, EOFError, tarfile.TarError, struct.error, zlib.error) as exc:
+        raise DataError(f"{name}: cannot be read: {exc}", fix="mend or replace it") from exc
+    if not items:
+        raise DataError(f"{name} holds no images", fix="give class folders with images in them, shards or tables")
+    return items
+
+
+def _read(path: Path, labelled: Labelled, name: str) -> list[ImageItem]:
+    if path.is_dir():
+        files = sorted(file for file in path.iterdir() if _reader(file.name))
+        if not files:
+            return _folder_items(path, name)
+    else:
+        files = [path]
+    items: list[ImageItem] = []
+    for file in files:
+        reader = _reader(file.name)
+        if reader is None:
+            known = f"folders, .tar, {', '.join((*_PARQUET, *_ARROW))}, *idx3-ubyte[.gz]"
+            raise DataError(f"{name}: unknown kind of file; known: {known}")
+        items += reader(file, labelled)
+    return items
+
+
+def _reader(name: str) -> Callable[[Path, Labelled], list[ImageItem]] | None:
+    suffix = Path(name).suffix.lower()
+    if suffix == ".tar":
+        return _tar_items
+    if suffix in (*_PARQUET, *_ARROW):
+        return _table_items
+    return _idx_items if re.search(r"idx[34]", name) else None
+
+
+def _stamp(path: Path) -> str:
+    stat = path.stat()
+    return f"{stat.st_size}:{stat.st_mtime_ns}"
+
+
+# ---------------------------------------------------------------------------------------------------------- folders
+
+
+def _folder_items(path: Path, name: str) -> list[ImageItem]:
+    stray = sorted(file.name for file in path.iterdir() if file.suffix.lower() in _IMAGES)
+    if stray:
+        raise DataError(
+            f"{name}: {len(stray)} images stand beside the class folders, {stray[0]!r} first",
+            fix="move every image into the folder of its class",
+        )
+    classes = sorted(folder for folder in path.iterdir() if folder.is_dir() and not folder.name.startswith("."))
+    files = [
+        (folder.name, file)
+        for folder in classes
+        for file in sorted(folder.rglob("*"))
+        if file.suffix.lower() in _IMAGES and not file.name.startswith(".")
+    ]
+    return [ImageItem(file.relative_to(path).as_posix(), label, file.read_bytes, _stamp(file)) for label, file in files]
+
+
+# ---------------------------------------------------------------------------------------------------------- shards
+
+
+def _tar_items(path: Path, labelled: Labelled) -> list[ImageItem]:
+    """The webdataset layout: members that share a name up to its first dot are one item."""
+    groups: dict[str, dict[str, tuple[int, int]]] = {}
+    with tarfile.open(path, "r:") as shard:
+        for member in shard:
+            folder, _, file = member.name.rpartition("/")
+            key, _, extension = file.partition(".")
+            if member.isfile() and key:
+                groups.setdefault(f"{folder}/{key}" if folder else key, {})[extension.lower()] = (
+                    member.offset_data,
+                    member.size,
+                )
+    stamp = _stamp(path)
+    items, problems = [], []
+    for key, members in groups.items():
+        image = next((place for extension, place in members.items() if f".{extension}" in _IMAGES), None)
+        label = _tar_label(path, members, labelled.label)
+        if image is None or label is None:
+            problems.append(f"{key}: no {'image' if image is None else 'label'} among {', '.join(sorted(members))}")
+            continue
+        items.append(ImageItem(f"{path.name}/{key}", label, partial(_slice, path, *image), stamp))
+    _refuse(problems, f"{path.name}: items without image or label", f"give .cls, or {labelled.label!r} in .json")
+    return items
+
+
+def _tar_label(path: Path, members: Mapping[str, tuple[int, int]], key: str) -> str | int | None:
+    if "cls" in members:
+        return _slice(path, *members["cls"]).decode("utf-8", errors="replace").strip() or None
+    if "json" not in members:
+        return None
+    try:
+        content = json.loads(_slice(path, *members["json"]))
+    except ValueError:
+        return None
+    label = content.get(key) if isinstance(content, dict) else None
+    return label if isinstance(label, str | int) and not isinstance(label, bool) else None
+
+
+def _slice(path: Path, offset: int, size: int) -> bytes:
+    with path.open("rb") as file:
+        file.seek(offset)
+        return file.read(size)
+
+
+# ---------------------------------------------------------------------------------------------------------- tables
+
+
+def _table_items(path: Path, labelled: Labelled) -> list[ImageItem]:
+    table = _arrow_table(path, (labelled.image, labelled.label))
+    images, labels = table.column(labelled.image), table.column(labelled.label).to_pylist()
+    names = _class_names(table.schema, labelled.label)
+    stamp, items, problems = _stamp(path), [], []
+    for row, label in enumerate(labels):
+        if label is None or isinstance(label, bool) or not isinstance(label, str | int):
+            problems.append(f"row {row + 1}: label {label!r}")
+            continue
+        named = names[label] if isinstance(label, int) and 0 <= label < len(names) else label
+        items.append(ImageItem(f"{path.name}:{row + 1}", named, partial(_cell, images, row, path), stamp))
+    _refuse(problems, f"{path.name}: labels that are neither names nor integers", "mend or remove these rows")
+    return items
+
+
+def _arrow_table(path: Path, columns: Sequence[str]) -> Any:
+    try:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+    except ModuleNotFoundError as exc:
+        raise MissingExtraError("pyarrow", extra="hf", needed_for=f"reading {path.name}") from exc
+    try:
+        if path.suffix.lower() in _PARQUET:
+            table = pq.read_table(path, partitioning=None)
+        else:
+            source = pa.memory_map(str(path))
+            # `datasets` writes the stream format, others the file format; the first bytes tell which.
+            is_file = _slice(path, 0, 6) == b"ARROW1"
+            table = (pa.ipc.open_file if is_file else pa.ipc.open_stream)(source).read_all()
+    except pa.ArrowException as exc:
+        raise DataError(f"{path.name}: cannot be read: {exc}", fix="mend or replace it") from exc
+    if missing := [column for column in columns if column not in table.column_names]:
+        raise DataError(
+            f"{path.name}: no column {', '.join(missing)}; there is {', '.join(table.column_names)}",
+            fix="name the columns with `image` and `label` under `data`",
+        )
+    return table.select(list(columns))
+
+
+def _class_names(schema: Any, label: str) -> list[str]:
+    """Names of class numbers, which `datasets` keeps in the schema."""
+    try:
+        features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
+        return list(features[label]["names"])
+    except (KeyError, ValueError, TypeError):
+        return []
+
+
+def _cell(column: Any, row: int, path: Path) -> bytes:
+    value = column[row].as_py()
+    content = value.get("bytes") if isinstance(value, dict) else value
+    if not isinstance(content, bytes):
+        raise DataError(f"{path.name}, row {row + 1}: the image is no bytes", fix="embed the images in the file")
+    return content
+
+
+# ---------------------------------------------------------------------------------------------------------- IDX
+
+
+def _idx_items(path: Path, labelled: Labelled) -> list[ImageItem]:
+    labels_path = labelled.idx_labels or path.with_name(re.sub(r"images([-.])idx[34]", r"labels\1idx1", path.name))
+    if labels_path == path or not labels_path.is_file():
+        raise DataError(f"{path.name}: no file of labels {labels_path.name}", fix="name it with `labels` at the split")
+    pixels, labels = _idx(path), _idx(labels_path)
+    if pixels.ndim not in (3, 4) or labels.ndim != 1 or len(pixels) != len(labels):
+        raise DataError(
+            f"{path.name} has the shape {pixels.shape}, {labels_path.name} {labels.shape}",
+            fix="give one label per image",
+        )
+    stamp = f"{_stamp(path)}:{_stamp(labels_path)}"
+    return [
+        ImageItem(f"{path.name}:{row + 1}", int(label), partial(pixels.__getitem__, row), stamp)
+        for row, label in enumerate(labels)
+    ]
+
+
+def _idx(path: Path) -> np.ndarray[Any, Any]:
+    """The unsigned bytes of an IDX file (magic 0, 0, 8, number of dimensions; sizes big-endian), gzipped or not."""
+    content = path.read_bytes()
+    if content[:2] == b"\x1f\x8b":
+        content = gzip.decompress(content)
+    if len(content) < 4 or content[:3] != b"\0\0\x08":
+        raise DataError(f"{path.name}: no IDX file of unsigned bytes: it starts with {content[:4]!r}")
+    start = 4 + 4 * content[3]
+    shape = struct.unpack(f">{content[3]}I", content[4:start])
+    if len(content) - start != math.prod(shape):
+        raise DataError(f"{path.name}: {len(content) - start} bytes of values, but its header says {shape}")
+    return np.frombuffer(content, dtype=np.uint8, offset=start).reshape(shape)
+
+
+def _refuse(problems: Sequence[str], message: str, fix: str) -> None:
+    if problems:
+        shown = [*problems[:10], *([f"... {len(problems) - 10} more"] if len(problems) > 10 else [])]
+        raise DataError(f"{message} ({len(problems)})", problems=shown, fix=fix)

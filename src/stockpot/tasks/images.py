@@ -1,0 +1,289 @@
+"""Splits of an image task: which items, disjoint, their labels, and which of the model's classes those are about."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+
+import numpy as np
+
+from stockpot.config import (
+    ImageDataConfig,
+    ImageShiftConfig,
+    ImageSplitConfig,
+    SplitConfig,
+    resolve_file,
+)
+from stockpot.errors import DataError
+from stockpot.tasks.data import Split, cut_rows, encode_labels, with_uniform_labels
+from stockpot.tasks.image_cache import ImageCache
+from stockpot.tasks.image_corruptions import corrupt_image, item_generator
+from stockpot.tasks.image_sources import ImageItem, Labelled, read_items
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+__all__ = [
+    "Corruption",
+    "EncodedImages",
+    "ImageSplit",
+    "decoded",
+    "encode_image_labels",
+    "load_image_splits",
+    "project",
+    "split_digest",
+]
+
+Groups: TypeAlias = tuple[tuple[int, ...], ...]
+
+
+class Corruption(NamedTuple):
+    """What is done to every image of a shift."""
+
+    kind: str
+    severity: int
+    seed: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ImageSplit:
+    """The images of one split.
+
+    Args:
+        rows: names, labels and item ids; the one "text" of an item is the SHA-256 of its content.
+        items: what is loaded, in the same order.
+        settings: path and projection.
+        corruption: None for images as they are.
+    """
+
+    rows: Split
+    items: tuple[ImageItem, ...]
+    settings: ImageSplitConfig | ImageShiftConfig
+    corruption: Corruption | None = None
+
+
+class EncodedImages(NamedTuple):
+    """Class names in order; by split the label [n] int64 of every item, and the model's classes of each label."""
+
+    names: tuple[str, ...]
+    ids: dict[str, np.ndarray[Any, np.dtype[np.int64]]]
+    groups: dict[str, Groups | None]
+
+
+def load_image_splits(config: ImageDataConfig, *, folder: Path, cache: ImageCache) -> dict[str, ImageSplit]:
+    """Finds every split of an image task; nothing is decoded yet.
+
+    `rows` and `fraction` are drawn as for texts: one permutation of a path's items by `seed`, cut into train, held_out
+    and test.
+
+    Args:
+        config: paths, sizes, shifts.
+        folder: what relative paths are relative to.
+        cache: remembers the digests of the images.
+
+    Raises:
+        DataError: paths that hold no images, more items asked for than there are.
+        MissingExtraError: tables without pyarrow.
+    """
+    read: dict[tuple[Path, Labelled], list[ImageItem]] = {}
+    place: dict[str, tuple[Path, Labelled]] = {}
+    wanted: dict[str, ImageSplitConfig | ImageShiftConfig] = {
+        **config.splits,
+        **{f"shift:{name}": shift for name, shift in config.shifts.items() if shift.of is None},
+    }
+    for name, split in wanted.items():
+        path = resolve_file(split.path or config.path or "", folder).resolve()
+        labels = resolve_file(split.labels, folder).resolve() if split.labels else None
+        place[name] = (path, Labelled(config.image, config.label, labels))
+        if place[name] not in read:
+            read[place[name]] = read_items(*place[name], name=split.path or config.path or "")
+    chosen = _chosen(config, place, read)
+    found = {
+        name: _split(name, chosen[name], split, _source_name(split, config), cache) for name, split in wanted.items()
+    }
+    for name, shift in config.shifts.items():
+        if shift.of is not None:
+            found[f"shift:{name}"] = _derived(f"shift:{name}", found[shift.of], shift)
+        if shift.corrupt is not None and shift.severity is not None:
+            corruption = Corruption(shift.corrupt, shift.severity, config.seed)
+            found[f"shift:{name}"] = replace(found[f"shift:{name}"], corruption=corruption)
+    ordered = [*config.splits, *(f"shift:{name}" for name in config.shifts)]
+    return {name: found[name] for name in ordered}
+
+
+def _source_name(split: ImageSplitConfig | ImageShiftConfig, config: ImageDataConfig) -> str:
+    return split.path or config.path or ""
+
+
+def _chosen(
+    config: ImageDataConfig,
+    place: Mapping[str, tuple[Path, Labelled]],
+    read: Mapping[tuple[Path, Labelled], list[ImageItem]],
+) -> dict[str, list[ImageItem]]:
+    chosen: dict[str, list[ImageItem]] = {}
+    for source, items in read.items():
+        sharing = {name: split for name, split in config.splits.items() if place[name] == source}
+        sizes = {name: SplitConfig(rows=split.rows, fraction=split.fraction) for name, split in sharing.items()}
+        if sizes:
+            rows = cut_rows(sizes, len(items), _source_name(next(iter(sharing.values())), config), config.seed)
+            chosen |= {name: [items[row] for row in rows[name]] for name in sharing}
+    for name, shift in config.shifts.items():
+        if shift.of is None:
+            chosen[f"shift:{name}"] = _first(read[place[f"shift:{name}"]], shift.first, f"shift:{name}")
+    return chosen
+
+
+def _first(items: Sequence[ImageItem], first: int | None, name: str) -> list[ImageItem]:
+    if first is not None and first > len(items):
+        raise DataError(f"{name}: first {first} of {len(items)} images", fix="ask for fewer")
+    return list(items[:first])
+
+
+def _split(
+    name: str,
+    items: Sequence[ImageItem],
+    settings: ImageSplitConfig | ImageShiftConfig,
+    source: str,
+    cache: ImageCache,
+) -> ImageSplit:
+    digests = cache.digests(items)
+    rows = Split(
+        name,
+        tuple((digest,) for digest in digests),
+        tuple(item.label for item in items),
+        tuple(f"{source}:{item.name}" for item in items),
+    )
+    return ImageSplit(rows, tuple(items), settings)
+
+
+def _derived(name: str, of: ImageSplit, shift: ImageShiftConfig) -> ImageSplit:
+    items = _first(of.items, shift.first, name)
+    n = len(items)
+    rows = Split(name, of.rows.texts[:n], of.rows.labels[:n], of.rows.item_ids[:n], of.rows.name)
+    return ImageSplit(rows, tuple(items), of.settings)
+
+
+def decoded(split: ImageSplit, row: int, *, mode: str) -> Image:
+    """One image of a split: decoded, border cropped, corrupted; never resized.
+
+    Args:
+        split: which.
+        row: position in it.
+        mode: "RGB" or "L".
+
+    Raises:
+        DataError: no image, or one that the border leaves nothing of; names the item.
+    """
+    import PIL.Image
+
+    item = split.rows.item_ids[row]
+    raw = split.items[row].load()
+    try:
+        with PIL.Image.fromarray(raw) if isinstance(raw, np.ndarray) else PIL.Image.open(io.BytesIO(raw)) as opened:
+            image = opened.convert(mode)
+    except (OSError, ValueError, SyntaxError, TypeError, PIL.Image.DecompressionBombError) as exc:
+        raise DataError(f"{item}: cannot be decoded: {exc}", fix="mend or remove this image") from exc
+    if border := split.settings.crop_border:
+        if min(image.size) <= 2 * border:
+            raise DataError(f"{item}: {image.size} pixels leave nothing inside a border of {border}")
+        image = image.crop((border, border, image.width - border, image.height - border))
+    if split.corruption is None:
+        return image
+    kind, severity, seed = split.corruption
+    # The content names the item: the same image is corrupted the same way wherever it is kept.
+    return corrupt_image(image, kind, severity, item_generator(kind, seed, split.rows.texts[row][0]))
+
+
+def encode_image_labels(
+    splits: Mapping[str, ImageSplit], labels: Sequence[str] | None = None, *, model_labels: Sequence[str] | None = None
+) -> EncodedImages:
+    """Class numbers for every item, and what each split projects the model's logits to.
+
+    Raises:
+        DataError: labels that are none of the classes, or outside a split's subset or map; lists all of them.
+    """
+    own = {name: split.rows for name, split in splits.items() if not split.settings.class_map and not _of(split)}
+    maps = {name: split.rows for name, split in splits.items() if split.settings.class_map and not _of(split)}
+    names, ids = encode_labels(with_uniform_labels(own), labels, model_labels=model_labels)
+    groups: dict[str, Groups | None] = dict.fromkeys(splits)
+    for name in own:
+        groups[name] = _subset(splits[name], ids[name], names)
+        if (group := groups[name]) is not None:
+            ids[name] = _renumbered(name, ids[name], group, names)
+    for name, rows in maps.items():
+        mapping = splits[name].settings.class_map or {}
+        groups[name] = tuple(_numbers(meant, names, f"{name}: class_map") for meant in mapping.values())
+        renamed = replace(rows, labels=tuple(str(label) for label in rows.labels))
+        ids[name] = encode_labels({name: renamed}, tuple(mapping)).ids[name]
+    for name, split in splits.items():
+        if (of := _of(split)) is not None:
+            ids[name], groups[name] = ids[of][: len(split.items)], groups[of]
+    return EncodedImages(names, ids, groups)
+
+
+def _of(split: ImageSplit) -> str | None:
+    return split.rows.of
+
+
+def _subset(split: ImageSplit, ids: np.ndarray[Any, Any], names: Sequence[str]) -> Groups | None:
+    subset = split.settings.class_subset
+    if subset is None:
+        return None
+    if subset == "present":
+        return tuple((int(number),) for number in np.unique(ids))
+    return tuple((number,) for number in sorted(_numbers(subset, names, f"{split.rows.name}: class_subset")))
+
+
+def _numbers(wanted: Sequence[str], names: Sequence[str], where: str) -> tuple[int, ...]:
+    number_of = {name: number for number, name in enumerate(names)}
+    if unknown := [name for name in wanted if name not in number_of]:
+        raise DataError(f"{where} names classes that are none of the task's: {', '.join(unknown[:10])}")
+    return tuple(number_of[name] for name in wanted)
+
+
+def _renumbered(name: str, ids: np.ndarray[Any, Any], groups: Groups, names: Sequence[str]) -> np.ndarray[Any, Any]:
+    position = {group[0]: at for at, group in enumerate(groups)}
+    if outside := sorted({int(number) for number in ids} - set(position)):
+        shown = ", ".join(names[number] for number in outside[:10])
+        raise DataError(f"{name}: {len(outside)} labels are outside its class_subset: {shown}", fix="add them to it")
+    return np.fromiter((position[int(number)] for number in ids), dtype=np.int64, count=len(ids))
+
+
+def project(logits: Any, groups: Groups | None) -> Any:
+    """Logits of groups of classes: of each group the largest, ``z'[i, g] = max over c in g of z[i, c]``.
+
+    So the answer is the group of the class that is predicted among those that are in any group.
+
+    Args:
+        logits: [n, classes], an array or a torch tensor (gradients flow).
+        groups: the classes of each group; None changes nothing.
+
+    Returns:
+        [n, groups], of the same kind.
+
+    Example:
+        >>> project(np.array([[0.0, 3.0, 1.0, 9.0]]), ((0,), (1, 2))).tolist()
+        [[0.0, 3.0]]
+    """
+    if groups is None:
+        return logits
+    if all(len(group) == 1 for group in groups):
+        return logits[:, [group[0] for group in groups]]
+    # Short groups repeat their first class, which does not change the largest.
+    width = max(map(len, groups))
+    padded = np.array([[*group, *[group[0]] * (width - len(group))] for group in groups])
+    if isinstance(logits, np.ndarray):
+        return logits[:, padded].max(axis=2)
+    return logits[:, padded.tolist()].amax(dim=2)
+
+
+def split_digest(split: ImageSplit) -> str:
+    """SHA-256 of a split's images, labels, border and corruption in order; the same wherever they are kept."""
+    content = hashlib.sha256(repr((split.settings.crop_border, split.corruption)).encode())
+    for (digest,), label in zip(split.rows.texts, split.rows.labels, strict=True):
+        content.update(f"{digest} {label!r}\n".encode())
+    return content.hexdigest()

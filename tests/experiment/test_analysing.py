@@ -1,0 +1,178 @@
+"""`analyse` on tiny real models: every part against what the soups themselves score; nothing is predicted twice."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch")
+
+from stockpot import ingredients, uniform
+from stockpot.assembly import materialize
+from stockpot.errors import ConfigError
+from stockpot.experiment.analysing import AnalysisOptions, analyse
+from stockpot.records import Analysis, read_analysis, write_analysis
+from stockpot.tasks import load_task
+from tiny_models import tiny_classifier, tiny_fine_tunes, tiny_task
+
+SMALL = AnalysisOptions(grid=3, line_points=3, most_pairs=2, orders=2)
+
+
+@pytest.fixture(scope="session")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    home = tmp_path_factory.mktemp("space")
+    tiny_fine_tunes(home, tiny_classifier(home / "base"), 3, scale=0.3)
+    tiny_task(home, n=60)
+    return home
+
+
+@pytest.fixture(scope="session")
+def whole(home: Path) -> Analysis:
+    runs = ingredients(home / "run-*")
+    return analyse(runs, home / "out", task=home / "task.yaml", initialisation=str(home / "base"), options=SMALL)
+
+
+@pytest.fixture
+def task(home: Path):
+    return load_task(home / "task.yaml", home / "run-0")
+
+
+def test_the_record_says_what_was_found(home: Path, whole: Analysis) -> None:
+    assert read_analysis(home / "out") == whole
+    assert whole.notes == ()
+    assert whole.metric == "accuracy"
+
+
+def test_lengths_are_those_of_the_tensors(home: Path, whole: Analysis) -> None:
+    import torch
+
+    runs = ingredients(home / "run-*")
+    base, first = (materialize(uniform([one])) for one in (ingredients(home / "base")[0], runs[0]))
+    squares = [
+        float((first[n].double() - base[n].double()).square().sum()) for n in base if base[n].is_floating_point()
+    ]
+    assert whole.geometry is not None
+    assert whole.geometry.norms[0] == pytest.approx(math.sqrt(sum(squares)))
+    assert isinstance(next(iter(base.values())), torch.Tensor)
+
+
+def test_the_plane_passes_through_its_corners(home: Path, whole: Analysis, task) -> None:
+    assert whole.plane is not None
+    assert len(whole.plane.points) == 9
+    named = {point.name: point for point in whole.plane.named}
+    start = named["initialisation"]
+    assert (start.x, start.y) == (0.0, 0.0)
+    assert set(named) == {*whole.plane.corners, "midpoint", "uniform soup"}
+    one, two = (named[name] for name in whole.plane.corners[1:])
+    assert one.y == pytest.approx(0.0, abs=1e-9)
+    middle = named["midpoint"]
+    assert (middle.x, middle.y) == pytest.approx(((one.x + two.x) / 2, (one.y + two.y) / 2))
+    runs = {run.name: run for run in ingredients(home / "run-*")}
+    two_best = uniform([runs[name] for name in whole.plane.corners[1:]])
+    assert middle.measured["held_out"].score == task.evaluate(two_best).value
+
+
+def test_the_line_ends_where_it_says(whole: Analysis) -> None:
+    assert whole.line is not None
+    assert whole.plane is not None
+    assert whole.line.alphas == (0.0, 0.5, 1.0)
+    named = {point.name: point for point in whole.plane.named}
+    ends = whole.line.measured["test"]
+    assert ends[0] == named["initialisation"].measured["test"]
+    assert ends[-1] == named["uniform soup"].measured["test"]
+
+
+def test_pairs_and_counts_meet(home: Path, whole: Analysis) -> None:
+    assert whole.pairs is not None
+    assert whole.count is not None
+    assert len(whole.pairs) == 2
+    curves = {curve.method: curve for curve in whole.count}
+    assert set(curves) == {"best", "uniform", "greedy", "ensemble"}
+    assert curves["uniform"].counts == (1, 2, 3)
+    assert whole.plane is not None
+    all_of_them = next(point for point in whole.plane.named if point.name == "uniform soup")
+    assert curves["uniform"].means["test"][-1] == pytest.approx(all_of_them.measured["test"].score)
+    assert curves["uniform"].sds["test"][-1] == 0.0  # the same three, whatever the order
+    assert curves["best"].means["test"][0] == curves["greedy"].means["test"][0]
+
+
+def test_reliability_holds_every_example_once(whole: Analysis, task) -> None:
+    assert whole.reliability is not None
+    assert {curve.method for curve in whole.reliability} == {"best", "uniform", "ensemble"}
+    assert {sum(curve.counts) for curve in whole.reliability} == {task.n_examples("test")}
+
+
+def test_a_second_call_predicts_nothing_and_keeps_other_parts(home: Path, whole: Analysis, monkeypatch) -> None:
+    monkeypatch.setattr(
+        "stockpot.tasks.text.TextClassification.predict", lambda *_, **__: pytest.fail("predicted a second time")
+    )
+    runs = ingredients(home / "run-*")
+    only = replace(SMALL, parts=("plane",))
+    again = analyse(runs, home / "out", task=home / "task.yaml", initialisation=str(home / "base"), options=only)
+    assert again == whole
+
+
+def test_without_a_task_there_is_geometry(home: Path, tmp_path: Path) -> None:
+    found = analyse(ingredients(home / "run-*"), tmp_path / "o")
+    assert found.geometry is not None
+    assert found.geometry.is_centred
+    assert found.plane is None
+    assert "plane is left out: it needs --task" in found.notes
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (AnalysisOptions(parts=("plain",)), "no such part: plain"),
+        (AnalysisOptions(parts=("plane",)), "plane needs --task"),
+        (AnalysisOptions(grid=2), "grid is 2"),
+        (AnalysisOptions(orders=0), "orders is not at least 1"),
+    ],
+)
+def test_what_cannot_be_asked_for(home: Path, tmp_path: Path, options: AnalysisOptions, says: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        analyse(ingredients(home / "run-*"), tmp_path / "o", options=options)
+    assert says in "\n".join(caught.value.problems)
+
+
+def test_one_ingredient_is_too_few(home: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="nothing to be compared with"):
+        analyse(ingredients(home / "run-0"), tmp_path / "o")
+
+
+def test_every_picture_is_drawn(whole: Analysis, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    from stockpot.reports.drawing import draw_folder
+
+    write_analysis(whole, tmp_path)
+    drawn = draw_folder(tmp_path, tmp_path / "figures")
+    names = {file.stem for file in drawn.files}
+    assert names == {
+        "geometry", "landscape", "line", "angles", "soup-ensemble", "soup-ensemble-loss", "count", "reliability",
+    }  # fmt: skip
+    for file in drawn.files:
+        text = file.read_text()
+        assert "<svg" in text
+        assert "nan" not in text.lower().split("<metadata")[0]
+
+
+def test_the_page_shows_it(whole: Analysis, tmp_path: Path) -> None:
+    from stockpot.reports.page import page_document
+
+    write_analysis(whole, tmp_path)
+    ids = {figure["id"].split("-")[0] for figure in page_document(tmp_path)["figures"]}
+    assert ids == {"landscape", "line", "angles", "soup", "count", "reliability", "geometry"}
+
+
+def test_numbers_survive_the_file(whole: Analysis, tmp_path: Path) -> None:
+    write_analysis(whole, tmp_path)
+    first = (tmp_path / "analysis.json").read_bytes()
+    write_analysis(read_analysis(tmp_path), tmp_path)
+    assert (tmp_path / "analysis.json").read_bytes() == first
+    assert json.loads(first)["schema"] == 1
+    assert np.isfinite(json.loads(first)["geometry"]["norms"]).all()

@@ -1,0 +1,236 @@
+"""Planted faults on real small transformers, each found with its ingredients; their healthy twins raise no alarm."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from safetensors.torch import load_file, save_file  # noqa: E402
+
+from stockpot import ingredients  # noqa: E402
+from stockpot.experiment.diagnosing import diagnose  # noqa: E402
+from stockpot.records import Diagnosis, read_diagnosis  # noqa: E402
+from tiny_models import LABELS, tiny_classifier, tiny_task  # noqa: E402
+
+Tensors = dict[str, "torch.Tensor"]
+
+
+def train(start: Path, target: Path, home: Path, *, seed: int, learning_rate: float, epochs: int) -> None:
+    """A few epochs of plain fine-tuning on the tiny task, from `start` into `target`."""
+    import transformers
+
+    from stockpot.tasks import load_task
+
+    task = load_task(home / "task.yaml", start, n_threads=1)
+    batches, labels = task._batches_of("train"), torch.from_numpy(task.labels("train"))
+    torch.manual_seed(seed)
+    model = transformers.AutoModelForSequenceClassification.from_pretrained(start).train()
+    optimiser = torch.optim.AdamW(model.parameters(), lr=learning_rate)
+    for _ in range(epochs):
+        for batch in batches:
+            logits = model(**{name: torch.from_numpy(values) for name, values in batch.inputs.items()}).logits
+            rows = torch.from_numpy(batch.rows)
+            optimiser.zero_grad()
+            torch.nn.functional.cross_entropy(logits[: len(rows)], labels[rows]).backward()
+            optimiser.step()
+    if target != start:
+        shutil.copytree(start, target)
+    model.save_pretrained(target)
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A base that knows the tiny task, and four fine-tunes of it."""
+    home = tmp_path_factory.mktemp("trained")
+    base = tiny_classifier(home / "base")
+    tiny_task(home, n=300, shifts=False)
+    train(base, base, home, seed=9, learning_rate=2e-3, epochs=8)
+    for number in range(4):
+        train(base, home / f"run-{number}", home, seed=number, learning_rate=5e-4, epochs=3)
+    return home
+
+
+@pytest.fixture
+def home(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    shutil.copytree(trained, tmp_path / "home")
+    monkeypatch.chdir(tmp_path / "home")
+    return tmp_path / "home"
+
+
+def look(*, start: bool = True, task: bool = False) -> Diagnosis:
+    return diagnose(
+        ingredients("run-*"), initialisation="base" if start else None, task="task.yaml" if task else None, out="d"
+    )
+
+
+def found(result: Diagnosis) -> dict[str, tuple[str, ...]]:
+    return {finding.kind: finding.ingredients for finding in result.findings}
+
+
+def change(run: str, edit: Callable[[Tensors], Tensors | None]) -> None:
+    file = Path(run, "model.safetensors")
+    tensors = load_file(file)
+    save_file(edit(tensors) or tensors, file, {"format": "pt"})
+
+
+def moved(factor: float) -> Callable[[Tensors], None]:
+    """Further along the run's own way from the base."""
+
+    def edit(tensors: Tensors) -> None:
+        base = load_file("base/model.safetensors")
+        for name, tensor in tensors.items():
+            tensors[name] = base[name] + factor * (tensor - base[name])
+
+    return edit
+
+
+@pytest.mark.parametrize("start", [True, False])
+def test_healthy_runs_raise_no_alarm(home: Path, start: bool) -> None:
+    result = look(start=start)
+    assert found(result) == {}
+    assert result.drop == ()
+    assert result.recipe == "greedy"
+    assert read_diagnosis("d") == result
+
+
+def test_healthy_runs_with_a_task_hear_of_the_small_held_out_set_alone(home: Path) -> None:
+    assert set(found(look(task=True))) <= {"held_out_too_small"}
+
+
+def test_another_architecture_is_refused(home: Path) -> None:
+    change("run-2", lambda tensors: tensors.update(extra=torch.ones(3)))
+    result = look()
+    assert found(result) == {"architecture": ("run-2",)}
+    assert result.is_refused
+    assert result.recipe is None
+
+
+def test_another_vocabulary_is_refused(home: Path) -> None:
+    name = "bert.embeddings.word_embeddings.weight"
+    change("run-1", lambda tensors: tensors.update({name: torch.cat([tensors[name], tensors[name][:2]])}))
+    assert found(look()) == {"vocabulary": ("run-1",)}
+
+
+def test_another_number_of_labels_is_refused(home: Path) -> None:
+    shutil.rmtree("run-3")
+    tiny_classifier(Path("run-3"), labels=[*LABELS, "more"])
+    assert found(look()) == {"labels": ("run-3",)}
+
+
+@pytest.mark.parametrize("start", [True, False])
+def test_a_head_that_began_elsewhere(home: Path, start: bool) -> None:
+    generator = torch.Generator().manual_seed(0)
+
+    def other(tensors: Tensors) -> None:
+        head = tensors["classifier.weight"]
+        tensors["classifier.weight"] = torch.randn(head.shape, generator=generator) * head.std()
+
+    change("run-1", other)
+    assert found(look(start=start)) == {"heads": ("run-1",)}
+
+
+def test_labels_in_another_order(home: Path) -> None:
+    order = torch.tensor([2, 0, 1, *range(3, len(LABELS))])
+
+    def permuted(tensors: Tensors) -> None:
+        for name in ("classifier.weight", "classifier.bias"):
+            tensors[name] = tensors[name][order].contiguous()
+
+    change("run-2", permuted)
+    result = look()
+    assert found(result) == {"label_order": ("run-2",)}
+    assert result.drop == ("run-2",)
+
+
+@pytest.mark.parametrize("start", [True, False])
+def test_another_initialisation(home: Path, start: bool) -> None:
+    shutil.rmtree("run-0")
+    tiny_classifier(Path("run-0"), seed=9)
+    assert found(look(start=start)) == {"start": ("run-0",)}
+
+
+def test_a_run_with_nan(home: Path) -> None:
+    change("run-3", lambda tensors: tensors.update({"classifier.bias": tensors["classifier.bias"] * float("nan")}))
+    result = look()
+    assert found(result) == {"not_finite": ("run-3",)}
+    assert result.drop == ("run-3",)
+
+
+def test_a_run_that_went_too_far(home: Path) -> None:
+    for run in ("run-1", "run-2", "run-3"):
+        change(run, moved(0.1))
+    assert found(look()) == {"diverged": ("run-0",)}
+
+
+def test_a_run_that_barely_moved(home: Path) -> None:
+    change("run-1", moved(0.01))
+    assert found(look()) == {"barely_moved": ("run-1",)}
+
+
+def test_duplicates(home: Path) -> None:
+    shutil.rmtree("run-3")
+    shutil.copytree("run-1", "run-3")
+    result = look()
+    assert found(result) == {"duplicates": ("run-1", "run-3")}
+    assert result.drop == ("run-3",)
+
+
+def test_near_duplicates(home: Path) -> None:
+    shutil.rmtree("run-3")
+    shutil.copytree("run-1", "run-3")
+    change("run-3", moved(1.001))
+    assert found(look()) == {"near_duplicates": ("run-1", "run-3")}
+
+
+def test_a_run_in_another_basin(home: Path) -> None:
+    """The same function with the pooler's signs turned: as good on its own, useless half-way."""
+
+    def mirrored(tensors: Tensors) -> None:
+        for name in ("bert.pooler.dense.weight", "bert.pooler.dense.bias", "classifier.weight"):
+            tensors[name] = -tensors[name]
+
+    change("run-2", mirrored)
+    result = look(task=True)
+    assert "unequal" not in found(result)
+    assert found(result)["basin"] == ("run-2",)
+    assert "run-2" in result.drop
+
+
+def test_individuals_too_unequal(home: Path) -> None:
+    def biased(tensors: Tensors) -> None:
+        tensors["classifier.bias"] += 8.0 * torch.eye(len(LABELS))[0]
+
+    change("run-1", biased)
+    assert found(look(task=True))["unequal"] == ("run-1",)
+
+
+def test_held_out_and_test_that_share_rows(home: Path) -> None:
+    task = json.loads(Path("task.yaml").read_text())
+    task["data"]["test"] = {"file": "test.tsv"}
+    lines = Path("rows.tsv").read_text().splitlines()
+    Path("test.tsv").write_text("\n".join(lines) + "\n")
+    Path("task.yaml").write_text(json.dumps(task))
+    result = look(task=True)
+    (overlap,) = [finding for finding in result.findings if finding.kind == "overlap"]
+    assert overlap.evidence[0].startswith("100 of 300 test texts are held-out texts")
+
+
+def test_running_statistics(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    transformers = pytest.importorskip("transformers")
+    monkeypatch.chdir(tmp_path)
+    config = transformers.ResNetConfig(embedding_size=4, hidden_sizes=[4, 8], depths=[1, 1], num_labels=3)
+    torch.manual_seed(0)
+    model = transformers.ResNetForImageClassification(config)
+    model.save_pretrained("base")
+    for number in range(3):
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.add_(0.01 * torch.randn(parameter.shape))
+        model.save_pretrained(f"run-{number}")
+    assert found(diagnose(ingredients("run-*"), initialisation="base")).keys() == {"running_statistics"}

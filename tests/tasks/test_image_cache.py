@@ -1,0 +1,63 @@
+"""Made once, bounded, whole or not at all."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from stockpot.errors import ConfigError
+from stockpot.tasks.image_cache import ImageCache
+from stockpot.tasks.image_sources import Labelled, read_items
+from tiny_images import tiny_image_folder
+
+
+def filled(value: int):
+    return lambda row: np.full((3, 4, 4), (value + row) % 256, np.uint8)
+
+
+def test_pixels_are_made_once_and_kept_in_order(tmp_path: Path) -> None:
+    cache = ImageCache(tmp_path / "new", limit_bytes=10**6)
+    made = cache.pixels("a", 300, filled(0))
+    assert made.shape == (300, 3, 4, 4)
+    assert made[:, 0, 0, 0].tolist() == [number % 256 for number in range(256)] + list(range(44))
+    assert np.array_equal(cache.pixels("a", 300, lambda row: pytest.fail("made again")), made)
+    assert not isinstance(made, np.ndarray) or not made.flags.writeable
+
+
+def test_the_least_recently_used_go_first(tmp_path: Path) -> None:
+    cache = ImageCache(tmp_path, limit_bytes=1400)
+    old = cache.pixels("old", 10, filled(1))
+    cache.pixels("newer", 10, filled(2))
+    for file in tmp_path.glob("*.npy"):  # as if both were used long ago, "old" most recently
+        age = 5 if np.load(file)[0, 0, 0, 0] == 1 else 9
+        os.utime(file, (10**9 - age, 10**9 - age))
+    cache.pixels("newest", 10, filled(3))
+    kept = {int(np.load(file)[0, 0, 0, 0]) for file in tmp_path.glob("*.npy")}
+    assert kept == {1, 3}
+    assert old[0, 0, 0, 0] == 1
+    with pytest.raises(ConfigError, match="cache_gib"):
+        cache.pixels("large", 30, filled(4))
+
+
+def test_a_failure_leaves_nothing(tmp_path: Path) -> None:
+    def fail(row: int) -> np.ndarray:
+        if row:
+            raise ValueError("second image")
+        return np.zeros((3, 4, 4), np.uint8)
+
+    with pytest.raises(ValueError, match="second image"):
+        ImageCache(tmp_path, limit_bytes=10**6).pixels("a", 2, fail)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_digests_follow_the_files(tmp_path: Path) -> None:
+    folder, cache = tiny_image_folder(tmp_path / "photos", 6), ImageCache(tmp_path / "cache", limit_bytes=1)
+    before = cache.digests(read_items(folder, Labelled(), name="photos"))
+    assert len(set(before)) == 6
+    file = folder / "cat" / "000.png"
+    file.write_bytes(file.read_bytes() + b"\0")
+    after = cache.digests(read_items(folder, Labelled(), name="photos"))
+    assert (after[0] != before[0], after[1:]) == (True, before[1:])

@@ -1,0 +1,179 @@
+"""The same pictures in every layout are the same items; damaged sources are refused with what is wrong."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import struct
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from stockpot.errors import DataError
+from stockpot.tasks.image_sources import Labelled, read_items
+from tiny_images import CLASSES, tiny_image_folder, tiny_pictures
+
+
+def png(pixels: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def pixels_of(raw) -> np.ndarray:
+    return raw if isinstance(raw, np.ndarray) else np.asarray(Image.open(io.BytesIO(raw)))
+
+
+def write_tar(path: Path, members: list[tuple[str, bytes]]) -> Path:
+    with tarfile.open(path, "w") as shard:
+        for name, content in members:
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            shard.addfile(info, io.BytesIO(content))
+    return path
+
+
+def tar_of(path: Path, pictures) -> Path:
+    members = []
+    for number, (pixels, label) in enumerate(pictures):
+        members.append((f"a/{number:03}.png", png(pixels)))
+        if number % 2:
+            members.append((f"a/{number:03}.cls", str(label).encode()))
+        else:
+            members.append((f"a/{number:03}.json", json.dumps({"label": label}).encode()))
+    return write_tar(path, members)
+
+
+def table_of(path: Path, pictures) -> Path:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    images = [{"bytes": png(pixels), "path": None} for pixels, _ in pictures]
+    table = pa.table({"image": images, "label": [label for _, label in pictures]})
+    if path.suffix == ".parquet":
+        pq.write_table(table, path)
+    else:
+        with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_stream(sink, table.schema) as writer:
+            writer.write_table(table)
+    return path
+
+
+def idx(values: np.ndarray) -> bytes:
+    return bytes([0, 0, 8, values.ndim]) + struct.pack(f">{values.ndim}I", *values.shape) + values.tobytes()
+
+
+def idx_of(folder: Path, pictures, *, compress: bool) -> Path:
+    ending = ".gz" if compress else ""
+    pack = (lambda content: gzip.compress(content, mtime=0)) if compress else bytes
+    labels = np.array([label for _, label in pictures], np.uint8)
+    (folder / f"t10k-labels-idx1-ubyte{ending}").write_bytes(pack(idx(labels)))
+    path = folder / f"t10k-images-idx4-ubyte{ending}"
+    path.write_bytes(pack(idx(np.stack([pixels for pixels, _ in pictures]))))
+    return path
+
+
+LAYOUTS = {
+    "tar": lambda folder, pictures: tar_of(folder / "a.tar", pictures),
+    "parquet": lambda folder, pictures: table_of(folder / "a.parquet", pictures),
+    "arrow": lambda folder, pictures: table_of(folder / "a.arrow", pictures),
+    "idx": lambda folder, pictures: idx_of(folder, pictures, compress=False),
+    "idx-gz": lambda folder, pictures: idx_of(folder, pictures, compress=True),
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_every_layout_gives_the_pictures_in_order(layout, tmp_path) -> None:
+    pictures = tiny_pictures(7)
+    items = read_items(LAYOUTS[layout](tmp_path, pictures), Labelled(), name="source")
+    assert len({item.name for item in items}) == 7
+    for item, (pixels, label) in zip(items, pictures, strict=True):
+        assert int(item.label) == label
+        assert np.array_equal(pixels_of(item.load()), pixels)
+
+
+def test_class_folders_are_sorted_by_name(tmp_path) -> None:
+    tiny_image_folder(tmp_path, 6)
+    (tmp_path / "cat" / "notes.txt").write_text("no image")
+    items = read_items(tmp_path, Labelled(), name="photos")
+    assert [item.label for item in items] == [name for name in CLASSES for _ in range(2)]
+    assert [item.name for item in items] == sorted(item.name for item in items)
+    assert np.array_equal(pixels_of(items[0].load()), tiny_pictures(6)[0][0])
+
+
+def test_a_folder_of_shards_is_read_in_the_order_of_their_names(tmp_path) -> None:
+    pictures = tiny_pictures(4)
+    tar_of(tmp_path / "b.tar", pictures[2:])
+    tar_of(tmp_path / "a.tar", pictures[:2])
+    items = read_items(tmp_path, Labelled(), name="shards")
+    assert [pixels_of(item.load()).sum() for item in items] == [pixels.sum() for pixels, _ in pictures]
+
+
+def test_grey_idx_of_the_fashion_mnist_layout(tmp_path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (3, 28, 28), dtype=np.uint8)
+    (tmp_path / "train-images-idx3-ubyte.gz").write_bytes(gzip.compress(idx(pixels)))
+    (tmp_path / "train-labels-idx1-ubyte.gz").write_bytes(gzip.compress(idx(np.array([9, 0, 3], np.uint8))))
+    items = read_items(tmp_path / "train-images-idx3-ubyte.gz", Labelled(), name="fashion")
+    assert [item.label for item in items] == [9, 0, 3]
+    assert np.array_equal(np.stack([item.load() for item in items]), pixels)
+
+
+def _no_such(folder: Path) -> Path:
+    return folder / "nothing"
+
+
+def _stray(folder: Path) -> Path:
+    (folder / "a.png").write_bytes(b"")
+    return folder
+
+
+def _empty(folder: Path) -> Path:
+    return folder
+
+
+def _damaged_tar(folder: Path) -> Path:
+    (folder / "a.tar").write_bytes(b"no shard" * 100)
+    return folder / "a.tar"
+
+
+def _unlabelled(folder: Path) -> Path:
+    return write_tar(folder / "a.tar", [("1.png", b""), ("2.cls", b"0")])
+
+
+def _short_idx(folder: Path) -> Path:
+    path = idx_of(folder, tiny_pictures(3), compress=False)
+    path.write_bytes(path.read_bytes()[:-1])
+    return path
+
+
+def _no_idx_labels(folder: Path) -> Path:
+    path = idx_of(folder, tiny_pictures(3), compress=False)
+    (folder / "t10k-labels-idx1-ubyte").unlink()
+    return path
+
+
+def _damaged_parquet(folder: Path) -> Path:
+    (folder / "a.parquet").write_bytes(b"PAR1 no table")
+    return folder / "a.parquet"
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (_no_such, "no such file"), (_stray, "beside the class folders"), (_empty, "holds no images"),
+        (_damaged_tar, "cannot be read"), (_unlabelled, "without image or label"), (_short_idx, "header says"),
+        (_no_idx_labels, "no file of labels"), (_damaged_parquet, "cannot be read"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_is_said(make, words, tmp_path) -> None:
+    with pytest.raises(DataError, match=words):
+        read_items(make(tmp_path), Labelled(), name="source")
+
+
+def test_missing_columns_are_named(tmp_path) -> None:
+    path = table_of(tmp_path / "a.parquet", tiny_pictures(2))
+    with pytest.raises(DataError, match="no column picture; there is image, label"):
+        read_items(path, Labelled(image="picture"), name="table")
