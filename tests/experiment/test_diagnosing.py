@@ -155,6 +155,60 @@ def test_another_initialisation(home: Path, start: bool) -> None:
     assert found(look(start=start)) == {"start": ("run-0",)}
 
 
+def test_the_odd_one_is_named_even_if_it_comes_first(home: Path) -> None:
+    change("run-0", lambda tensors: tensors.update(extra=torch.ones(3)))
+    assert found(look(start=False)) == {"architecture": ("run-0",)}
+
+
+def test_other_dtypes_are_refused_as_what_they_are(home: Path) -> None:
+    change("run-1", lambda tensors: {name: tensor.bfloat16() for name, tensor in tensors.items()})
+    assert found(look()) == {"dtype": ("run-1",)}
+
+
+def headless(prefix: str = "") -> None:
+    """The base as a pre-trained model is: no classifier, and maybe no name of the task's class before the others."""
+    file = Path("base/model.safetensors")
+    kept = {name: tensor for name, tensor in load_file(file).items() if not name.startswith("classifier")}
+    save_file({name.removeprefix(prefix): tensor for name, tensor in kept.items()}, file, {"format": "pt"})
+
+
+@pytest.mark.parametrize("prefix", ["", "bert."])
+def test_an_initialisation_without_head_is_compared_where_it_can_be(home: Path, prefix: str) -> None:
+    headless(prefix)
+    result = look()
+    assert found(result) == {}
+    assert result.skipped[0].startswith("movement of classifier.")
+    load = load_file("run-1/model.safetensors")
+    base = load_file("base/model.safetensors")
+    near = {name: base.get(name.removeprefix(prefix), tensor) + 1e-6 * tensor for name, tensor in load.items()}
+    change("run-1", lambda _: near)
+    assert found(look()) == {"barely_moved": ("run-1",)}
+
+
+def test_an_initialisation_of_another_network_is_said_to_be_no_help(home: Path) -> None:
+    save_file({"w": torch.ones(3)}, "base/model.safetensors")
+    result = look()
+    assert found(result) == {}
+    assert "shares no tensor" in result.skipped[0]
+
+
+def test_an_initialisation_with_nan_is_a_finding_and_the_runs_are_still_compared(home: Path) -> None:
+    file = Path("base/model.safetensors")
+    tensors = load_file(file)
+    tensors["classifier.bias"] *= float("nan")
+    save_file(tensors, file, {"format": "pt"})
+    shutil.rmtree("run-0")
+    tiny_classifier(Path("run-0"), seed=9)
+    assert found(look()) == {"initialisation_not_finite": (), "start": ("run-0",)}
+
+
+def test_an_ingredient_may_be_called_initialisation(home: Path) -> None:
+    Path("run-0").rename("initialisation")
+    result = diagnose(ingredients("run-*", "initialisation"), initialisation="base")
+    assert found(result) == {}
+    assert "initialisation" in result.ingredients
+
+
 def test_a_run_with_nan(home: Path) -> None:
     change("run-3", lambda tensors: tensors.update({"classifier.bias": tensors["classifier.bias"] * float("nan")}))
     result = look()
@@ -171,6 +225,53 @@ def test_a_run_that_went_too_far(home: Path) -> None:
 def test_a_run_that_barely_moved(home: Path) -> None:
     change("run-1", moved(0.01))
     assert found(look()) == {"barely_moved": ("run-1",)}
+
+
+@pytest.mark.parametrize(
+    ("factor", "expected"), [(60.0, {"start": ("run-1",)}), (0.002, {"barely_moved": ("run-1",)}), (1.0, {})]
+)
+def test_of_two_runs_the_odd_one_is_told_by_the_length_of_the_start(
+    home: Path, factor: float, expected: dict[str, tuple[str, ...]]
+) -> None:
+    for run in ("run-2", "run-3"):
+        shutil.rmtree(run)
+    change("run-1", moved(factor))
+    assert found(look()) == expected
+
+
+def test_of_two_runs_that_went_unequal_ways_neither_is_blamed(home: Path) -> None:
+    for run in ("run-2", "run-3"):
+        shutil.rmtree(run)
+    change("run-1", moved(0.08))
+    result = look()
+    assert found(result) == {"uneven": ("run-1", "run-0")}
+    assert result.drop == ()
+
+
+def test_without_a_start_the_far_run_is_told_by_its_distance_to_the_others(home: Path) -> None:
+    for run in ("run-1", "run-2", "run-3"):
+        change(run, moved(0.1))
+    result = look(start=False)
+    assert found(result) == {"diverged": ("run-0",)}
+    assert result.skipped == ("who barely moved: no --initialisation", "scores, midpoints, overlap: no --task")
+
+
+def test_runs_that_predict_the_same_are_near_duplicates(home: Path) -> None:
+    def padded(tensors: Tensors) -> None:  # rows of positions that no text reaches
+        tensors["bert.embeddings.position_embeddings.weight"][-4:] += 0.5
+
+    shutil.rmtree("run-3")
+    shutil.copytree("run-1", "run-3")
+    change("run-3", padded)
+    result = look(task=True)
+    assert found(result)["near_duplicates"] == ("run-1", "run-3")
+    assert "equal score" in next(one for one in result.findings if one.kind == "near_duplicates").evidence[0]
+
+
+@pytest.mark.parametrize(("n", "expected"), [(60, True), (6000, False)])
+def test_a_held_out_split_too_small_to_tell(home: Path, n: int, expected: bool) -> None:
+    tiny_task(home, n=n, shifts=False)
+    assert ("held_out_too_small" in found(look(task=True))) is expected
 
 
 def test_duplicates(home: Path) -> None:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from stockpot.assembly.opening import opened
     from stockpot.assembly.rebuilt import rebuild
     from stockpot.assembly.resident import ResidentSoup, assign_to
+    from stockpot.assembly.starting import SharedStart, shared_start
     from stockpot.assembly.tensors import materialize
     from stockpot.assembly.verified import verify
     from stockpot.assembly.written import OutputOptions, with_digests, write
@@ -21,11 +22,13 @@ __all__ = [
     "Mixture",
     "OutputOptions",
     "ResidentSoup",
+    "SharedStart",
     "assign_to",
     "inner_products",
     "materialize",
     "opened",
     "rebuild",
+    "shared_start",
     "verify",
     "with_digests",
     "write",
@@ -52,6 +55,7 @@ if not TYPE_CHECKING:
                 ],
                 "resident",
             ),
+            **dict.fromkeys(["SharedStart", "shared_start"], "starting"),
             "materialize": "tensors",
             "verify": "verified",
             **dict.fromkeys(

@@ -6,12 +6,16 @@ from collections.abc import Sequence
 
 from stockpot import kernel
 from stockpot.assembly.opening import opened
+from stockpot.assembly.starting import SharedStart, Shifted
+from stockpot.checkpoints import open_checkpoint
 from stockpot.types import Ingredient, InnerProducts
 
 __all__ = ["inner_products"]
 
 
-def inner_products(ingredients: Sequence[Ingredient], initialisation: Ingredient) -> InnerProducts:
+def inner_products(
+    ingredients: Sequence[Ingredient], initialisation: Ingredient, *, shared: SharedStart | None = None
+) -> InnerProducts:
     """``<theta_i - theta_0, theta_j - theta_0>`` for every floating tensor: lengths and angles.
 
     Model Stock is made of them. Every checkpoint is read once, in constant memory.
@@ -19,6 +23,7 @@ def inner_products(ingredients: Sequence[Ingredient], initialisation: Ingredient
     Args:
         ingredients: k of them, at least one.
         initialisation: theta_0, the checkpoint that all were fine-tuned from.
+        shared: the tensors that count, where the initialisation does not have all, or has them under other names.
 
     Returns:
         One group per tensor; gram [tensors, k, k] float64.
@@ -41,5 +46,9 @@ def inner_products(ingredients: Sequence[Ingredient], initialisation: Ingredient
         ((('w',),), [[[4.0, 2.0], [2.0, 2.0]]])
     """
     everything = [initialisation, *ingredients]
-    with opened(everything) as (start, *checkpoints):
-        return kernel.inner_products(start, checkpoints, labels=[ingredient.name for ingredient in everything])
+    labels = [ingredient.name for ingredient in everything]
+    if shared is None or shared.is_whole:
+        with opened(everything) as (start, *checkpoints):
+            return kernel.inner_products(start, checkpoints, labels=labels)
+    with open_checkpoint(initialisation.source, key=initialisation.key) as other, opened(ingredients) as checkpoints:
+        return kernel.inner_products(Shifted(other, shared.prefix), checkpoints, labels=labels, only=shared.names)

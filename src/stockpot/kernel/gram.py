@@ -25,6 +25,7 @@ def inner_products(
     checkpoints: Sequence[Checkpoint],
     *,
     labels: Sequence[str] | None = None,
+    only: Sequence[str] | None = None,
     chunk_elements: int = CHUNK_ELEMENTS,
 ) -> InnerProducts:
     """``<theta_i - theta_0, theta_j - theta_0>`` for every floating tensor, in float64.
@@ -37,6 +38,7 @@ def inner_products(
         initialisation: theta_0.
         checkpoints: k compatible ones; the same one may come several times.
         labels: what errors call them, the initialisation first; their sources by default.
+        only: names or globs of the tensors that count; the others may differ.
         chunk_elements: elements of all checkpoints together that are held at once.
 
     Returns:
@@ -60,8 +62,8 @@ def inner_products(
     labels_of(checkpoints, None)  # none at all is refused
     labels = labels_of(everything, labels)
     first, *others = [Layout.of(checkpoint) for checkpoint in everything]
-    check_layouts(first, others, labels)
-    plans = [plan for plan in plan_tensors(first) if plan.is_blended]
+    check_layouts(first, others, labels, only=only)
+    plans = [plan for plan in plan_tensors(first, only=only) if plan.is_blended]
     buffers = Buffers(max(chunk_elements // len(checkpoints), _LEAST_ELEMENTS))
     deltas = np.empty((len(checkpoints), buffers.chunk_elements))
     grams = [_gram(plan, everything, labels, buffers, deltas) for plan in plans]

@@ -50,6 +50,7 @@ class Diagnosis:
         drop: names of ingredients to leave out.
         recipe: to use for the others; None where they cannot be mixed.
         checked: what was looked at.
+        skipped: what was not, and why.
     """
 
     ingredients: tuple[str, ...]
@@ -58,6 +59,7 @@ class Diagnosis:
     drop: tuple[str, ...] = ()
     recipe: str | None = "greedy"
     checked: tuple[str, ...] = ()
+    skipped: tuple[str, ...] = ()
 
     @property
     def is_refused(self) -> bool:

@@ -20,6 +20,7 @@ def diagnosis_lines(found: Diagnosis) -> Iterator[str]:
         ['checked: headers', 'no findings', 'recommendation: take greedy']
     """
     yield f"checked: {', '.join(found.checked)}"
+    yield from (f"not checked: {printable(line)}" for line in found.skipped)
     if not found.findings:
         yield "no findings"
     for finding in found.findings:

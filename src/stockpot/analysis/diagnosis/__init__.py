@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from stockpot.analysis.diagnosis.headers import duplicate_findings, refusals, statistics_findings
+from stockpot.analysis.diagnosis.headers import (
+    duplicate_findings,
+    near_duplicate_findings,
+    refusals,
+    statistics_findings,
+    usual_first,
+)
 from stockpot.analysis.diagnosis.heads import head_findings, head_names
 from stockpot.analysis.diagnosis.scores import (
     MidpointLoss,
@@ -16,6 +22,6 @@ from stockpot.analysis.diagnosis.weights import WeightAngles, movement_findings,
 
 __all__ = [
     "MidpointLoss", "WeightAngles", "basin_findings", "concluded", "duplicate_findings", "head_findings", "head_names",
-    "movement_findings", "overlap_findings", "refusals", "resolution_findings", "start_findings", "statistics_findings",
-    "unequal_findings", "weight_angles",
+    "movement_findings", "near_duplicate_findings", "overlap_findings", "refusals", "resolution_findings",
+    "start_findings", "statistics_findings", "unequal_findings", "usual_first", "weight_angles",
 ]  # fmt: skip

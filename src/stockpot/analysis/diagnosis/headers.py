@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from stockpot.records import Finding
 from stockpot.types import TensorSpec
 
-__all__ = ["duplicate_findings", "refusals", "statistics_findings"]
+__all__ = ["duplicate_findings", "near_duplicate_findings", "refusals", "statistics_findings", "usual_first"]
 
 _STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 _MOST_LINES = 8
@@ -18,8 +18,8 @@ def refusals(problems: Sequence[str], specs: Mapping[str, Mapping[str, TensorSpe
     """What keeps checkpoints from being mixed, told as what it usually is.
 
     Args:
-        problems: every mismatch, as the compatibility check words it.
-        specs: ingredient -> tensor -> spec.
+        problems: every mismatch with the first, as the compatibility check words it.
+        specs: ingredient -> tensor -> spec; the first is what the others are compared with.
 
     Example:
         >>> big, small = {"embed.weight": TensorSpec("F32", (9, 4))}, {"embed.weight": TensorSpec("F32", (8, 4))}
@@ -36,7 +36,10 @@ def refusals(problems: Sequence[str], specs: Mapping[str, Mapping[str, TensorSpe
         "the ingredients are not the same network",
         ("leave out those of another architecture, or blend only the tensors that agree: mix --only"),
     )
-    if all(_differ_in_rows_alone(first, other) for other in others):
+    if all(_differ_in_dtype_alone(first, other) for other in others):
+        kind, message = "dtype", "the ingredients are stored in different dtypes"
+        fix = "store all of them in one dtype first: stockpot mix INGREDIENT --dtype fp32 -o CONVERTED"
+    elif all(_differ_in_rows_alone(first, other) for other in others):
         names = [name for name, spec in first.items() if any(other[name] != spec for other in others)]
         if all((first[name].shape and "embed" in name.lower()) or "lm_head" in name or "wte" in name for name in names):
             kind, message = "vocabulary", "the ingredients have vocabularies of different sizes"
@@ -47,26 +50,42 @@ def refusals(problems: Sequence[str], specs: Mapping[str, Mapping[str, TensorSpe
     return [Finding(kind, "refusal", message, evidence, fix, tuple(odd))]
 
 
+def usual_first(specs: Mapping[str, Mapping[str, TensorSpec]]) -> tuple[str, ...]:
+    """The names, one of the largest group of equal networks first: compared with it, the odd ones are named.
+
+    Example:
+        >>> big, small = {"w": TensorSpec("F32", (9,))}, {"w": TensorSpec("F32", (8,))}
+        >>> usual_first({"a": big, "b": small, "c": small})
+        ('b', 'a', 'c')
+    """
+    first = max(specs, key=lambda name: sum(dict(specs[name]) == dict(other) for other in specs.values()))
+    return (first, *(name for name in specs if name != first))
+
+
+def _differ_in_dtype_alone(first: Mapping[str, TensorSpec], other: Mapping[str, TensorSpec]) -> bool:
+    return first.keys() == other.keys() and all(
+        spec.shape == other[name].shape and spec.is_float == other[name].is_float for name, spec in first.items()
+    )
+
+
 def _differ_in_rows_alone(first: Mapping[str, TensorSpec], other: Mapping[str, TensorSpec]) -> bool:
     return first.keys() == other.keys() and all(
         spec.dtype == other[name].dtype and spec.shape[1:] == other[name].shape[1:] for name, spec in first.items()
     )
 
 
-def duplicate_findings(digests: Mapping[str, str | None], near: Iterable[tuple[str, str]] = ()) -> list[Finding]:
-    """The same bytes under two names, and runs that are as good as the same.
+def duplicate_findings(digests: Mapping[str, str | None]) -> list[Finding]:
+    """The same bytes under two names.
 
     Example:
-        >>> [finding.kind for finding in duplicate_findings({"a": "00", "b": "00"}, near=[("a", "b"), ("a", "c")])]
-        ['duplicates', 'near_duplicates']
+        >>> duplicate_findings({"a": "00", "b": "00", "c": "11"})[0].ingredients
+        ('a', 'b')
     """
     by_digest: dict[str, list[str]] = defaultdict(list)
     for name, digest in digests.items():
         if digest is not None:
             by_digest[digest].append(name)
-    groups = [names for names in by_digest.values() if len(names) > 1]
-    same = {frozenset((a, b)) for names in groups for a in names for b in names}
-    found = [
+    return [
         Finding(
             "duplicates",
             "caution",
@@ -75,21 +94,39 @@ def duplicate_findings(digests: Mapping[str, str | None], near: Iterable[tuple[s
             f"leave out {', '.join(names[1:])}: in a uniform soup one run would count {len(names)} times",
             tuple(names),
         )
-        for names in groups
+        for names in by_digest.values()
+        if len(names) > 1
     ]
-    close = [pair for pair in near if frozenset(pair) not in same]
-    if close:
-        found.append(
-            Finding(
-                "near_duplicates",
-                "caution",
-                "some runs are nearly the same model",
-                tuple(f"{a} and {b}: their distance is under 2 % of how far they have moved" for a, b in close),
-                "averaging them changes nothing; look whether one was saved twice",
-                tuple(dict.fromkeys(name for pair in close for name in pair)),
-            )
+
+
+def near_duplicate_findings(
+    pairs: Iterable[tuple[str, str]], why: str, *, known: Sequence[Finding] = ()
+) -> list[Finding]:
+    """Runs that are as good as the same.
+
+    Args:
+        pairs: of names.
+        why: what says so.
+        known: findings; pairs that one of them has called duplicates, or nearly, are left out.
+
+    Example:
+        >>> near_duplicate_findings([("a", "b")], "equal scores")[0].evidence
+        ('a and b: equal scores',)
+    """
+    groups = [set(one.ingredients) for one in known if one.kind in {"duplicates", "near_duplicates"}]
+    close = [pair for pair in pairs if not any(set(pair) <= group for group in groups)]
+    if not close:
+        return []
+    return [
+        Finding(
+            "near_duplicates",
+            "caution",
+            "some runs are nearly the same model",
+            tuple(f"{a} and {b}: {why}" for a, b in close),
+            "averaging them changes nothing; look whether one was saved twice",
+            tuple(dict.fromkeys(name for pair in close for name in pair)),
         )
-    return found
+    ]
 
 
 def statistics_findings(names: Iterable[str]) -> list[Finding]:

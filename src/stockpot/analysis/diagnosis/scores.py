@@ -105,7 +105,7 @@ def resolution_findings(scores: Mapping[str, Score]) -> list[Finding]:
         >>> resolution_findings({"a": Score(0.8, 0.04, 100)})[0].kind
         'held_out_too_small'
     """
-    errors = [score.stderr for score in scores.values() if score.stderr is not None]
+    errors = [_stderr(score) for score in scores.values() if score.stderr is not None]
     n = max((score.n_examples or 0 for score in scores.values()), default=0)
     if errors and 2 * statistics.median(errors) <= COARSE_RESOLUTION:
         return []
@@ -121,6 +121,11 @@ def resolution_findings(scores: Mapping[str, Score]) -> list[Finding]:
             "use more held-out examples, or --significance, and compare on test",
         )
     ]
+
+
+def _stderr(score: Score) -> float:
+    """The standard error; of a score without any spread half of what the rule of three leaves open, 3 / n."""
+    return score.stderr or (1.5 / score.n_examples if score.n_examples else 0.0)
 
 
 def overlap_findings(held_out: Iterable[tuple[str, ...]], test: Iterable[tuple[str, ...]]) -> list[Finding]:

@@ -19,6 +19,8 @@ Array = np.ndarray[Any, Any]
 SAME_START_COSINE = 0.8
 #: Of the usual way: a run under a twentieth of it has hardly trained, one over eight times it has left.
 BARELY_MOVED, MOVED_FAR = 0.05, 8.0
+#: Of the start's own length: fine-tunes move by 0.1 to 30 % of it.
+STILL_OF_START, FAR_OF_START = 0.001, 0.5
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -87,7 +89,9 @@ def start_findings(names: Sequence[str], angles: WeightAngles) -> list[Finding]:
         Finding(
             "start",
             "fault",
-            "the ingredients do not come from one start" if whole else f"{', '.join(odd)} comes from another start",
+            "the ingredients do not come from one start"
+            if whole
+            else f"{', '.join(odd)} comes from another start, or has left it",
             tuple(f"{name}: cosine {c:.2f} to {of}; fine-tunes of one start have over 0.95" for name, c in odd.items()),
             "average only what was fine-tuned from one checkpoint" + ("" if whole else f": leave out {', '.join(odd)}"),
             tuple(odd),
@@ -95,11 +99,16 @@ def start_findings(names: Sequence[str], angles: WeightAngles) -> list[Finding]:
     ]
 
 
-def movement_findings(geometry: Geometry, *, ignored: Sequence[str] = ()) -> list[Finding]:
+def movement_findings(geometry: Geometry, *, start_length: float = 0.0, ignored: Sequence[str] = ()) -> list[Finding]:
     """Runs that have hardly left the start, or have gone many times as far as the others.
 
+    Of three runs or more the median tells what is usual. Of two the start's own length tells which is the odd one;
+    where it does not, both are named. Around the mean of the runs (no start known) a run's way is its distance to the
+    others, and one that barely moved cannot be told.
+
     Args:
-        geometry: lengths around the initialisation.
+        geometry: lengths around the initialisation, or around the mean.
+        start_length: ``|theta_0|``, 0 where it is unknown.
         ignored: names already explained.
 
     Example:
@@ -107,33 +116,63 @@ def movement_findings(geometry: Geometry, *, ignored: Sequence[str] = ()) -> lis
         >>> [(finding.kind, finding.ingredients) for finding in movement_findings(far)]
         [('diverged', ('c',))]
     """
-    if geometry.is_centred or len(geometry.names) < 2:
+    moved = {name: length for name, length in _ways(geometry).items() if name not in ignored}
+    if len(moved) < 2:
         return []
-    moved = {n: length for n, length in zip(geometry.names, geometry.norms, strict=True) if n not in ignored}
-    usual = statistics.median(moved.values()) if moved else 0.0
+    if len(moved) == 2 and not geometry.is_centred:
+        return _of_two(moved, start_length)
+    usual = statistics.median_low(moved.values())
     still = {name: length for name, length in moved.items() if length <= BARELY_MOVED * usual}
     far = {name: length for name, length in moved.items() if usual and length > MOVED_FAR * usual}
-    found = []
-    if far:
-        found.append(
-            Finding(
-                "diverged",
-                "fault",
-                f"{', '.join(far)} went {MOVED_FAR:g} times as far as the others, or more",
-                tuple(f"{name}: moved {length:.3g}, the median is {usual:.3g}" for name, length in far.items()),
-                "its learning rate was too high: leave it out",
-                tuple(far),
-            )
-        )
-    if still:
-        found.append(
-            Finding(
-                "barely_moved",
-                "caution",
-                f"{', '.join(still)} has hardly left the initialisation",
-                tuple(f"{name}: moved {length:.3g}, the median is {usual:.3g}" for name, length in still.items()),
-                "it is nearly the pre-trained model: train it longer, or leave it out",
-                tuple(still),
-            )
-        )
+    what = "lies, from the others," if geometry.is_centred else "moved"
+    evidence = {name: f"{name}: {what} {length:.3g}, the median is {usual:.3g}" for name, length in moved.items()}
+    found = [_diverged(tuple(far), tuple(evidence[name] for name in far))] if far else []
+    if still and not geometry.is_centred:
+        found.append(_barely_moved(tuple(still), tuple(evidence[name] for name in still)))
     return found
+
+
+def _ways(geometry: Geometry) -> dict[str, float]:
+    """How far each run is from the start; without one, from the other half of the runs."""
+    if not geometry.is_centred:
+        return dict(zip(geometry.names, geometry.norms, strict=True))
+    if len(geometry.names) < 3:  # of two, none is the far one
+        return {}
+    rows = [[d for j, d in enumerate(row) if j != i] for i, row in enumerate(geometry.distances)]
+    return {name: statistics.median_low(row) for name, row in zip(geometry.names, rows, strict=True)}
+
+
+def _of_two(moved: dict[str, float], start_length: float) -> list[Finding]:
+    (near, short), (far, long) = sorted(moved.items(), key=lambda item: item[1])
+    if long <= MOVED_FAR * short:
+        return []
+    evidence = (
+        f"{near}: moved {short:.3g}",
+        f"{far}: moved {long:.3g}",
+        f"the start's own length is {start_length:.3g}",
+    )
+    if start_length and long > FAR_OF_START * start_length:
+        return [_diverged((far,), evidence)]
+    if start_length and short < STILL_OF_START * start_length:
+        return [_barely_moved((near,), evidence)]
+    return [
+        Finding(
+            "uneven",
+            "caution",
+            f"{far} went {long / short:.0f} times as far as {near}" if short else f"{near} has not moved at all",
+            evidence,
+            "one learning rate was too high or the other too low: look at both scores",
+            (near, far),
+        )
+    ]
+
+
+def _diverged(names: tuple[str, ...], evidence: tuple[str, ...]) -> Finding:
+    message = f"{', '.join(names)} went {MOVED_FAR:g} times as far as the others, or more"
+    return Finding("diverged", "fault", message, evidence, "its learning rate was too high: leave it out", names)
+
+
+def _barely_moved(names: tuple[str, ...], evidence: tuple[str, ...]) -> Finding:
+    message = f"{', '.join(names)} has hardly left the initialisation"
+    fix = "it is nearly the pre-trained model: train it longer, or leave it out"
+    return Finding("barely_moved", "caution", message, evidence, fix, names)
