@@ -140,6 +140,35 @@ def test_what_cannot_be_asked_for(home: Path, tmp_path: Path, options: AnalysisO
     assert says in "\n".join(caught.value.problems)
 
 
+def test_a_start_without_head_gives_the_geometry_of_what_it_has(home: Path, whole: Analysis, tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    tensors = load_file(home / "base" / "model.safetensors")
+    bare = {name.removeprefix("bert."): value for name, value in tensors.items() if not name.startswith("classifier")}
+    save_file(bare, tmp_path / "bare.safetensors")
+    start = str(tmp_path / "bare.safetensors")
+    made = analyse(ingredients(home / "run-*"), tmp_path / "out", initialisation=start)
+    assert made.geometry is not None
+    assert whole.geometry is not None
+    shared = [i for i, name in enumerate(whole.geometry.groups) if not name.startswith("classifier")]
+    assert made.geometry.group_norms == tuple(whole.geometry.group_norms[i] for i in shared)
+    assert made.notes[-1] == f"lengths and angles are those of the {len(shared)} tensors that the initialisation has"
+    with pytest.raises(ConfigError, match=r"plane needs an --initialisation with every tensor"):
+        analyse(
+            ingredients(home / "run-*"), tmp_path / "out", task=home / "task.yaml", initialisation=start,
+            options=AnalysisOptions(parts=("plane",)),
+        )  # fmt: skip
+
+
+def test_a_start_of_another_network_is_refused(home: Path, tmp_path: Path) -> None:
+    import torch
+    from safetensors.torch import save_file
+
+    save_file({"w": torch.ones(3)}, tmp_path / "other.safetensors")
+    with pytest.raises(ConfigError, match="no tensor has the name"):
+        analyse(ingredients(home / "run-*"), tmp_path / "out", initialisation=str(tmp_path / "other.safetensors"))
+
+
 def test_one_ingredient_is_too_few(home: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="nothing to be compared with"):
         analyse(ingredients(home / "run-0"), tmp_path / "o")

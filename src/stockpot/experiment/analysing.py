@@ -16,7 +16,8 @@ from stockpot.analysis.line import barrier
 from stockpot.analysis.pairs import angle_correlations, chosen_pairs
 from stockpot.analysis.plane import coarse_to_fine, grid_of, plane_basis
 from stockpot.analysis.soup_vs_ensemble import approximate_difference, measured_difference
-from stockpot.assembly import inner_products, with_digests
+from stockpot.assembly import SharedStart, inner_products, shared_start, with_digests
+from stockpot.checkpoints import open_checkpoint
 from stockpot.errors import ConfigError
 from stockpot.experiment.bench import TaskBench
 from stockpot.experiment.progress import OnProgress, Progress
@@ -130,9 +131,10 @@ def analyse(
     Source: Wortsman et al. 2022, figures 2 to 4, and appendix.
     """
     options, report = options or AnalysisOptions(), on_progress or (lambda _: None)
-    parts, notes = _possible(options, has_task=task is not None, has_start=initialisation is not None)
     if len(ingredients) < 2:
         raise ConfigError("one ingredient has nothing to be compared with", fix="give at least two")
+    shared = _shared(ingredients[0], initialisation)
+    parts, notes = _possible(options, has_task=task is not None, shared=shared)
     start = [] if initialisation is None else [Ingredient("initialisation", initialisation)]
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
@@ -144,7 +146,7 @@ def analyse(
             result = replace(_kept(folder, known), notes=tuple(notes))
             runs, first = members[: len(ingredients)], members[-1] if start else None
             report(Progress("measure", f"inner products of {len(runs)} ingredients"))
-            products = inner_products(runs, first or runs[0])
+            products = inner_products(runs, first or runs[0], shared=shared)
             products = products if first else centred(products)
             if "geometry" in parts:
                 names = [run.name for run in runs]
@@ -169,11 +171,36 @@ def _kept(folder: Path, ingredients: Mapping[str, str | None]) -> Analysis:
     return Analysis(ingredients)
 
 
-def _possible(options: AnalysisOptions, *, has_task: bool, has_start: bool) -> tuple[tuple[str, ...], list[str]]:
+def _shared(ingredient: Ingredient, initialisation: str | None) -> SharedStart | None:
+    """What an ingredient has in common with the start; None where there is no start.
+
+    Raises:
+        ConfigError: nothing at all.
+    """
+    if initialisation is None:
+        return None
+    with open_checkpoint(ingredient.source, key=ingredient.key) as run, open_checkpoint(initialisation) as start:
+        shared = shared_start(run.specs, start.specs)
+    if not shared.names:
+        raise ConfigError(
+            f"{initialisation}: no tensor has the name, shape and dtype of one of {ingredient.name}",
+            fix="give the checkpoint that the ingredients were fine-tuned from, or leave out --initialisation",
+        )
+    return shared
+
+
+def _possible(
+    options: AnalysisOptions, *, has_task: bool, shared: SharedStart | None
+) -> tuple[tuple[str, ...], list[str]]:
     """The parts to make; one that was asked for by name must be possible."""
+    no_start = "needs --initialisation"
+    if shared is not None and not shared.is_whole:
+        lacking = ", ".join(shared.missing[:4]) or f"names that begin with {shared.prefix}"
+        no_start = f"needs an --initialisation with every tensor of the ingredients; this one lacks {lacking}"
+    has_start = shared is not None and shared.is_whole
     unknown = [part for part in options.parts if part not in PARTS]
     why = {
-        part: "needs --task" if part != "geometry" and not has_task else "needs --initialisation"
+        part: "needs --task" if part != "geometry" and not has_task else no_start
         for part in PARTS
         if (part != "geometry" and not has_task) or (part in _NEEDS_START and not has_start)
     }
@@ -186,10 +213,10 @@ def _possible(options: AnalysisOptions, *, has_task: bool, has_start: bool) -> t
     if problems:
         raise ConfigError("this analysis cannot be made", problems=problems, fix=f"parts are {', '.join(PARTS)}")
     wanted = options.parts or PARTS
-    return (
-        tuple(part for part in PARTS if part in wanted and part not in why),
-        [f"{part} is left out: it {reason}" for part, reason in why.items() if part in wanted],
-    )
+    notes = [f"{part} is left out: it {reason}" for part, reason in why.items() if part in wanted]
+    if shared is not None and not has_start:
+        notes.append(f"lengths and angles are those of the {len(shared.names)} tensors that the initialisation has")
+    return tuple(part for part in PARTS if part in wanted and part not in why), notes
 
 
 def _measured(scene: _Scene, soup: Soup, split: str) -> Measured:
