@@ -26,7 +26,7 @@ from stockpot.config import (
 from stockpot.errors import ConfigError, OutputError
 from stockpot.experiment.bench import CallableBench, TaskBench
 from stockpot.experiment.finishing import RESULTS_FILE, finished_results, write_report, write_soup_folder, write_tables
-from stockpot.experiment.progress import OnProgress, Progress, step_line
+from stockpot.experiment.progress import OnProgress, Progress, kept_progress, step_line
 from stockpot.experiment.table import Choices, better_of, choose, n_ingredients, supplies_of, tabulate
 from stockpot.journal import Journal, identity_of_callable
 from stockpot.outputs import ExperimentFolder, adopt_files, write_text_atomically
@@ -131,7 +131,7 @@ def compare(
     recipes = tuple(dict.fromkeys((*recipes, *also)))
     known = (*PAPER_RECIPE_NAMES, *FOLLOW_UP_RECIPE_NAMES)
     _check_recipes(recipes, known, initialisation, note="; the individuals are always in the table")
-    report, learned = on_progress or (lambda _: None), learned or LearnedConfig()
+    learned = learned or LearnedConfig()
     acceptance = acceptance or AcceptanceConfig()
     _check_learning(recipes, learned)
     if random_orders < 1:
@@ -144,7 +144,10 @@ def compare(
         **({"acceptance": canonical(acceptance)} if acceptance != AcceptanceConfig() else {}),
     }
     what = {"command": "compare"}
-    with _session(ingredients, task, evaluate, initialisation, what, out, fresh, recalibrate) as session:
+    with (
+        _session(ingredients, task, evaluate, initialisation, what, out, fresh, recalibrate) as session,
+        kept_progress(session.folder, on_progress) as report,
+    ):
         settings |= {"metric": session.bench.metric, **session.identity}
         if _is_finished(session, RESULTS_FILE):
             results = finished_results(session.folder)
@@ -216,7 +219,7 @@ def cook(
     """
     _check_budget(recipe, max_evaluations)
     _check_recipes([recipe], [name for name in RECIPES if "ensemble" not in name], initialisation)
-    report, learned = on_progress or (lambda _: None), learned or LearnedConfig()
+    learned = learned or LearnedConfig()
     acceptance = acceptance or AcceptanceConfig()
     _check_learning([recipe], learned)
     _check_acceptance(recipe, acceptance)
@@ -227,7 +230,10 @@ def cook(
         settings["max_evaluations"] = max_evaluations
     if acceptance != AcceptanceConfig():
         settings["acceptance"] = canonical(acceptance)
-    with _session(ingredients, task, evaluate, initialisation, settings, out, fresh, recalibrate) as session:
+    with (
+        _session(ingredients, task, evaluate, initialisation, settings, out, fresh, recalibrate) as session,
+        kept_progress(session.folder, on_progress) as report,
+    ):
         if _is_finished(session, "soup.json"):
             return read_soup(session.folder)
         _check_learnable(session.bench, [recipe])

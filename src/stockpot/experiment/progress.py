@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
 
 from stockpot.types import CurvePoint, PairedGain, Score, Step
 
-__all__ = ["OnProgress", "Progress", "Stopwatch", "step_line"]
+__all__ = ["PROGRESS_FILE", "OnProgress", "Progress", "Stopwatch", "kept_progress", "step_line"]
+
+#: In the output folder while a command works there, a JSON object a line: what `report --serve` shows of it.
+PROGRESS_FILE = "progress.jsonl"
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +36,30 @@ class Progress:
 OnProgress = Callable[[Progress], None]
 #: Of several trials one will be taken, and which is known at the end.
 _VERDICTS = {"interpolate": ("best so far", ""), "top_k": ("best so far", "")}
+
+
+@contextmanager
+def kept_progress(folder: Path, on_progress: OnProgress | None) -> Iterator[OnProgress]:
+    """Tells whoever watches, and keeps what was told in the folder as long as the work goes on.
+
+    Args:
+        folder: exists.
+        on_progress: hears everything too.
+    """
+    path = folder / PROGRESS_FILE
+
+    def tell(progress: Progress) -> None:
+        # A full disk stops the work where it matters, not here.
+        with suppress(OSError), path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(asdict(progress), ensure_ascii=False) + "\n")
+        if on_progress is not None:
+            on_progress(progress)
+
+    path.unlink(missing_ok=True)  # of a command that was killed
+    try:
+        yield tell
+    finally:
+        path.unlink(missing_ok=True)
 
 
 def step_line(method: str, step: Step | CurvePoint) -> str:

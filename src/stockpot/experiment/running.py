@@ -22,7 +22,7 @@ from stockpot.engines import Result
 from stockpot.engines.local import LocalEngine
 from stockpot.experiment.bench import TaskBench
 from stockpot.experiment.finishing import finish, finished_results
-from stockpot.experiment.progress import OnProgress, Progress, Stopwatch, step_line
+from stockpot.experiment.progress import OnProgress, Progress, Stopwatch, kept_progress, step_line
 from stockpot.experiment.table import Choices, choose, tabulate
 from stockpot.journal import Journal
 from stockpot.outputs import ExperimentFolder
@@ -148,8 +148,9 @@ def _session(
     with (
         ExperimentFolder.claim(out or default_output(config), identity, fresh=fresh) as claimed,
         Journal(claimed.folder / "journal") as journal,
+        kept_progress(claimed.folder, on_progress) as report,
     ):
-        yield _Session(config, pretrained, claimed.folder, journal, n_workers, on_progress or (lambda _: None))
+        yield _Session(config, pretrained, claimed.folder, journal, n_workers, report)
 
 
 def _run(session: _Session) -> Results:

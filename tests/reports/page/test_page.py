@@ -6,7 +6,6 @@ import json
 import re
 import sys
 import threading
-import time
 from pathlib import Path
 from typing import Any
 
@@ -205,10 +204,12 @@ class TestInABrowser:
             page = watched.open(f"http://127.0.0.1:{server.server_address[1]}/")
             assert [row.get_attribute("data-run") for row in page.query_selector_all("tr[data-run]")] == ["run-00"]
             land(tmp_path, "run-01")
-            deadline = time.monotonic() + 20
-            while len(page.query_selector_all("tr[data-run]")) < 2 and time.monotonic() < deadline:
-                page.wait_for_timeout(200)
-            assert page.query_selector("tr[data-run='run-01']") is not None
+            page.wait_for_selector("tr[data-run='run-01']", state="attached", timeout=30_000)
+            told = {"stage": "select", "line": f"greedy: + {HOSTILE} 0.74 kept", "done": 0, "total": 0}
+            (tmp_path / "progress.jsonl").write_text(json.dumps(told) + '\n{"half')
+            page.wait_for_selector("#progress li", timeout=30_000)
+            assert page.inner_text("#progress li") == told["line"]
+            assert page.evaluate("window.hacked") is None
             assert [text for text in watched.said if "favicon" not in text and "404" not in text] == []
             page.close()
             server.shutdown()

@@ -29,6 +29,9 @@ from stockpot.reports.table import column_title, markdown, method_title, ordered
 
 __all__ = ["page_document"]
 
+#: Of a command under way.
+_LINES_TOLD = 30
+
 Json = dict[str, Any]
 #: Part of the page -> what to do where the records lack it.
 _HOW = {
@@ -40,11 +43,12 @@ _HOW = {
 }
 
 
-def page_document(folder: Path) -> Json:
+def page_document(folder: Path, *, is_under_way: bool = False) -> Json:
     """Everything the page shows of a folder's records.
 
     Args:
         folder: of an experiment, a comparison or a soup; it may still be at work.
+        is_under_way: whether to show what a command that works in the folder has told so far.
 
     Returns:
         JSON values.
@@ -57,7 +61,8 @@ def page_document(folder: Path) -> Json:
     diagnosis = read_diagnosis(folder) if (folder / "diagnosis.json").is_file() else None
     soups = {path.parent.name: read_soup_record(path) for path in _soup_files(folder)}
     landed = _landed(folder)
-    if results is None and analysis is None and diagnosis is None and not soups and not landed:
+    told = _told(folder) if is_under_way else []
+    if not (results or analysis or diagnosis or soups or landed or told):
         raise RecordError(f"{folder} holds no record of stockpot", fix="give the folder of an experiment or a soup")
     settings = _settings(results, soups, landed)
     figures = [
@@ -69,6 +74,7 @@ def page_document(folder: Path) -> Json:
         "title": _title(results, folder),
         "stockpot": __version__,
         "sentence": results.sentence if results is not None else _progress(landed, folder),
+        "progress": told,
         "notes": list(results.notes) if results is not None else [],
         "table": _table(results) if results is not None else None,
         "markdown": markdown(results) if results is not None else "",
@@ -125,6 +131,23 @@ def _progress(landed: Mapping[str, object], folder: Path) -> str:
     except (OSError, ValueError, TypeError):
         return "There is no table yet."
     return f"Under way: {len(landed)} of {planned} runs have landed."
+
+
+def _told(folder: Path) -> list[str]:
+    """The last lines of a command that is at work in the folder, the newest first."""
+    try:
+        lines = (folder / "progress.jsonl").read_text(encoding="utf-8").splitlines()
+    except (OSError, ValueError):
+        return []
+    found = []
+    for line in reversed(lines[-_LINES_TOLD:]):
+        try:
+            told = json.loads(line)
+            count = f"[{told['done']}/{told['total']}] " if told["total"] else ""
+            found.append(f"{count}{told['line']}")
+        except (ValueError, KeyError, TypeError):  # the line that is being written
+            continue
+    return found
 
 
 def _table(results: Results) -> Json:

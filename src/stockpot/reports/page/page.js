@@ -80,6 +80,11 @@
       sortable(table), shown, ...page.notes.map((note) => element("p", { class: "quiet" }, note)));
   };
 
+  const progress = () => {
+    if (!page.progress.length) return;
+    section("progress", "Under way", element("ol", { class: "progress", reversed: "" }, ...page.progress.map((line) => element("li", {}, line))));
+  };
+
   const comparisons = () => {
     if (!page.comparisons || !page.comparisons.length) return;
     const rows = page.comparisons.map((c) => element("tr", {}, element("td", {}, `${c.method} − ${c.against}`), element("td", {}, c.split),
@@ -203,7 +208,7 @@
 
   document.getElementById("title").textContent = page.title;
   main.append(element("p", { class: "result", id: "sentence" }, page.sentence));
-  results(); comparisons(); figures(); runs(); findings(); provenance(); missing();
+  progress(); results(); comparisons(); figures(); runs(); findings(); provenance(); missing();
   document.getElementById("footer").append(`Made with stockpot ${page.stockpot} from records alone. Charts: plotly.js, MIT licence.`);
   document.getElementById("theme").addEventListener("click", () => setTheme(document.documentElement.dataset.theme === "dark" ? "light" : "dark"));
   setTheme(matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light");

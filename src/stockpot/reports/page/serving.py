@@ -15,7 +15,7 @@ __all__ = ["folder_version", "page_server"]
 #: What changes the page when it changes.
 _WATCHED = (
     "results.json", "analysis.json", "diagnosis.json", "soup.json", "*/soup.json", "ingredients/plan.json",
-    "ingredients/*/run.json",
+    "ingredients/*/run.json", "progress.jsonl",
 )  # fmt: skip
 
 
@@ -79,11 +79,11 @@ def page_server(folder: Path, *, host: str = "127.0.0.1", port: int = 0) -> Thre
 def _page(folder: Path) -> str:
     version = folder_version(folder)  # before the records are read: what lands meanwhile is seen at the next look
     try:
-        document = page_document(folder)
+        document = page_document(folder, is_under_way=True)
     except StockpotError as error:  # nothing yet, or a record at the moment it is written
         document = {
             "title": folder.resolve().name, "stockpot": "", "sentence": f"Nothing to show yet: {error.message}",
             "notes": [], "table": None, "markdown": "", "comparisons": None, "runs": [], "figures": [], "findings": [],
-            "recommendation": None, "provenance": {"soups": []}, "missing": [],
+            "recommendation": None, "provenance": {"soups": []}, "missing": [], "progress": [],
         }  # fmt: skip
     return page_html({**document, "version": version}, refresh_url="/version")
