@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from stockpot.config import TaskConfig, task_config
 from stockpot.errors import ConfigError
 from stockpot.sweeps.checks import check_plan
 from stockpot.sweeps.sweep import PlannedRun
@@ -17,13 +18,27 @@ def start(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny_classifier(tmp_path_factory.mktemp("start") / "base")
 
 
+def _task(metric: str = "accuracy") -> TaskConfig:
+    data = {"file": "a.tsv", "text": "text", "label": "label", "train": {"rows": 1}, "held_out": {"rows": 1}}
+    return task_config({"family": "text-classification", "data": data, "metric": metric})
+
+
 def test_each_problem_once(start: Path) -> None:
     runs = [PlannedRun(f"run-{n}", {"freeze": ("*embeddings*", "x"), "label_smoothing": 0.1}) for n in range(3)]
     with pytest.raises(ConfigError, match="no run can have") as caught:
-        check_plan(runs, start, is_regression=True)
+        check_plan(runs, start, task=_task("mse"))
     assert [problem.split(":")[0].split(" ")[0] for problem in caught.value.problems] == ["freeze", "label_smoothing"]
 
 
 def test_what_can_be_meant_passes(start: Path) -> None:
     runs = [PlannedRun("run-0", {"freeze": ("*embeddings*",), "label_smoothing": 0.1}), PlannedRun("run-1", {})]
-    check_plan(runs, start, is_regression=False)
+    check_plan(runs, start, task=_task())
+
+
+def test_augmentation_of_texts_is_refused(start: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        check_plan([PlannedRun("run-0", {"mixup": 0.2, "flip": True})], start, task=_task())
+    assert caught.value.problems == (
+        "flip acts on images, and the task is one of texts",
+        "mixup acts on images, and the task is one of texts",
+    )

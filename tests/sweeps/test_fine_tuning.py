@@ -15,6 +15,7 @@ from stockpot.errors import ConfigError, RunError
 from stockpot.journal import Journal
 from stockpot.sweeps import fine_tuning
 from stockpot.sweeps.fine_tuning import make_ingredient
+from stockpot.sweeps.trainable import dropout_changes
 from tiny_models import tiny_classifier, tiny_task
 
 torch = pytest.importorskip("torch")
@@ -109,7 +110,7 @@ def test_dropout_acts_in_training_and_is_no_part_of_the_model(home, tmp_path):
 
 def test_dropout_that_acts_on_nothing_is_refused():
     with pytest.raises(ConfigError, match="acts on nothing"):
-        fine_tuning._dropout(SimpleNamespace(model_type="plain"), 0.1)
+        dropout_changes(SimpleNamespace(model_type="plain"), 0.1)
 
 
 def test_every_setting_reaches_the_training(home, tmp_path):

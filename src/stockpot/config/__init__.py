@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from stockpot.config.experiment import (
+    FINE_TUNED_FAMILIES,
     FOLLOW_UP_RECIPE_NAMES,
     PAPER_RECIPE_NAMES,
     RECIPE_NAMES,
@@ -30,6 +31,8 @@ from stockpot.config.loading import (
     task_config,
 )
 from stockpot.config.space import (
+    IMAGE_SETTINGS,
+    NAMED_SPACES,
     Choice,
     Entry,
     Fixed,
@@ -39,6 +42,7 @@ from stockpot.config.space import (
     Uniform,
     ZeroOrUniform,
     entry_as_written,
+    settings_as_recorded,
 )
 from stockpot.config.task import (
     CORRUPTION_NAMES,
@@ -55,9 +59,12 @@ from stockpot.config.task import (
 __all__ = [
     "CORRUPTION_NAMES",
     "DRAWN_SPLITS",
+    "FINE_TUNED_FAMILIES",
     "FOLLOW_UP_RECIPE_NAMES",
     "IMAGE_CORRUPTION_NAMES",
+    "IMAGE_SETTINGS",
     "METRIC_NAMES",
+    "NAMED_SPACES",
     "PAPER_RECIPE_NAMES",
     "RECIPE_NAMES",
     "VALUE_METRIC_NAMES",
@@ -91,5 +98,6 @@ __all__ = [
     "load_task_config",
     "resolve_file",
     "resolve_model",
+    "settings_as_recorded",
     "task_config",
 ]

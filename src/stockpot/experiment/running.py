@@ -216,7 +216,7 @@ def _prepare(session: _Session) -> TextClassification:
 def _sweep(session: _Session) -> tuple[Ingredient, ...]:
     runs = plan_runs(session.config.sweep)
     folder = session.folder / "ingredients"
-    check_plan(runs, session.initialisation, is_regression=session.config.task.is_regression)
+    check_plan(runs, session.initialisation, task=session.config.task)
     landed = sum(has_landed(run, folder) for run in runs)
     session.report(Progress("sweep", f"{len(runs)} runs, {landed} of them done", landed, len(runs)))
     n_done = landed

@@ -7,38 +7,46 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from stockpot.checkpoints import open_checkpoint
+from stockpot.config import IMAGE_SETTINGS, RunSettings, TaskConfig
 from stockpot.errors import ConfigError
+from stockpot.sweeps.families import fine_tuned
 from stockpot.sweeps.sweep import PlannedRun
 
 __all__ = ["check_plan"]
 
 
-def check_plan(runs: Sequence[PlannedRun], initialisation: Path, *, is_regression: bool) -> None:
+def check_plan(runs: Sequence[PlannedRun], initialisation: Path, *, task: TaskConfig) -> None:
     """Refuses settings that would fail every time: each once, however many runs have them.
 
     Args:
         runs: the plan.
         initialisation: folder of the shared start; its headers alone are read.
-        is_regression: whether the runs learn numbers.
+        task: what they are fine-tuned for.
 
     Raises:
-        ConfigError: `freeze` patterns that match no tensor; label smoothing of numbers.
+        ConfigError: `freeze` patterns that match no tensor; label smoothing of numbers; augmentation of texts.
+        MissingExtraError: augmentation that needs timm.
         CheckpointError: the initialisation cannot be opened.
     """
     with open_checkpoint(initialisation) as checkpoint:
         names = [*checkpoint.specs, *checkpoint.tied]
-    problems = dict.fromkeys(problem for run in runs for problem in _problems(run, names, is_regression=is_regression))
+    problems = dict.fromkeys(problem for run in runs for problem in _problems(run, names, task))
     if problems:
         raise ConfigError(
             "the sweep's space holds settings that no run can have",
             problems=list(problems),
             fix=f"correct them under `space`; the tensors are {', '.join(names[:4])}, ...",
         )
+    for run in runs:
+        fine_tuned(task.family).check(RunSettings(**run.settings))
 
 
-def _problems(run: PlannedRun, names: Sequence[str], *, is_regression: bool) -> Iterator[str]:
+def _problems(run: PlannedRun, names: Sequence[str], task: TaskConfig) -> Iterator[str]:
     for pattern in run.settings.get("freeze") or ():
         if not any(fnmatchcase(name, pattern) for name in names):
             yield f"freeze: {pattern!r} matches no tensor of the initialisation"
-    if is_regression and run.settings.get("label_smoothing"):
+    if task.is_regression and run.settings.get("label_smoothing"):
         yield "label_smoothing spreads targets over classes; a regression has none"
+    if task.family != "image-classification":
+        given = [name for name in IMAGE_SETTINGS if name in run.settings]
+        yield from (f"{name} acts on images, and the task is one of texts" for name in given)

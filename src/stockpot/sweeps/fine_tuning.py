@@ -17,8 +17,10 @@ from stockpot.errors import ConfigError, RunError
 from stockpot.journal import Journal, remember_predictions
 from stockpot.outputs import whole_folder, write_json_atomically
 from stockpot.recipes import single
+from stockpot.sweeps.families import fine_tuned
+from stockpot.sweeps.optimiser import layered_groups, weight_average
+from stockpot.sweeps.trainable import Trainable
 from stockpot.tasks import load_task
-from stockpot.tasks.classifier import load_tokenizer
 from stockpot.tasks.hardware import import_hf
 from stockpot.types import Ingredient
 
@@ -27,18 +29,12 @@ if TYPE_CHECKING:
 
     from stockpot.tasks.text import TextClassification
 
-__all__ = ["RUN_FILE", "make_ingredient"]
+__all__ = ["AVERAGE", "RUN_FILE", "make_ingredient"]
 
 #: In a run's folder; its presence means the run has landed.
 RUN_FILE = "run.json"
-
-# The names that architectures give to their dropout probabilities.
-_DROPOUT_KEYS = (
-    "hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout", "classifier_dropout_prob",
-    "dropout", "attention_dropout", "activation_dropout", "seq_classif_dropout", "hidden_dropout", "pooler_dropout",
-    "embedding_dropout", "mlp_dropout", "dropout_rate", "classifier_dropout_rate", "attn_pdrop", "resid_pdrop",
-    "embd_pdrop",
-)  # fmt: skip
+#: The folder inside a run's that holds its moving average, and the end of that ingredient's name.
+AVERAGE = "ema"
 
 
 def make_ingredient(payload: Mapping[str, Any]) -> dict[str, Any]:
@@ -73,12 +69,16 @@ def make_ingredient(payload: Mapping[str, Any]) -> dict[str, Any]:
 
 def _verdict(payload: Mapping[str, Any], task: TextClassification, folder: Path) -> dict[str, Any]:
     """Digest and held-out score of a fine-tuned folder; what the journal knows is not predicted again."""
-    (ingredient,) = with_digests([Ingredient(payload["name"], str(folder), payload["settings"])])
+    runs = [Ingredient(payload["name"], str(folder), payload["settings"])]
+    if (folder / AVERAGE).is_dir():
+        runs.append(Ingredient(f"{payload['name']}-{AVERAGE}", str(folder / AVERAGE), payload["settings"]))
     with Journal(payload["journal"]) as journal:
         predict = remember_predictions(task.predict, journal, task.identity)
-        predictions = {split: predict(single(ingredient), split) for split in task.splits}
-    held_out = task.score(predictions["held_out"]).value
-    return {"name": payload["name"], "digest": ingredient.digest, "held_out": held_out}
+        first, *_ = scored = [
+            (run, {split: predict(single(run), split) for split in task.splits}) for run in with_digests(runs)
+        ]
+    held_out = task.score(first[1]["held_out"]).value
+    return {"name": payload["name"], "digest": scored[0][0].digest, "held_out": held_out}
 
 
 @lru_cache(maxsize=1)
@@ -88,29 +88,42 @@ def _task(config: str, folder: Path, initialisation: Path) -> TextClassification
 
 
 def _fine_tune(settings: RunSettings, task: TextClassification, initialisation: Path, folder: Path) -> None:
-    torch, transformers = import_hf()
+    _, transformers = import_hf()
     transformers.set_seed(settings.seed)
-    config = transformers.AutoConfig.from_pretrained(initialisation)
-    model = transformers.AutoModelForSequenceClassification.from_pretrained(
-        initialisation, dtype=torch.float32, **_dropout(config, settings.dropout)
-    )
-    _freeze(model, settings.freeze)
-    tokenizer = load_tokenizer(initialisation)
+    run = fine_tuned(task.config.family).trainable(settings, task, initialisation)
+    _freeze(run.model, settings.freeze)
+    averaging = weight_average(settings.ema_decay) if settings.ema_decay else None
     with TemporaryDirectory(dir=folder) as scratch:  # in the partial folder, so that a kill leaves nothing elsewhere
         trainer = transformers.Trainer(
-            model=model,
-            args=_training_arguments(settings, task, scratch),
-            train_dataset=_examples(task, tokenizer),
-            data_collator=transformers.DataCollatorWithPadding(tokenizer),
-            callbacks=[],
+            model=run.model,
+            args=_training_arguments(settings, task, run, scratch),
+            train_dataset=run.examples,
+            data_collator=run.collator,
+            callbacks=[averaging] if averaging else [],
+            compute_loss_func=run.loss,
         )
         trainer.remove_callback(transformers.PrinterCallback)
+        if settings.layer_decay < 1:
+            trainer.optimizer = _layered_optimiser(settings, trainer)
         trainer.train()
-    _check_finite(model)
-    # The run's dropout is a setting of the run (run.json), not of the model: ingredients share one config.json.
-    model.config = config
-    model.to("cpu").save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+    _check_finite(run.model)
+    run.save(run.model.to("cpu"), folder)
+    if averaging is not None:
+        (folder / AVERAGE).mkdir()
+        run.save(averaging.averaged.to("cpu"), folder / AVERAGE)
+
+
+def _layered_optimiser(settings: RunSettings, trainer: Any) -> torch.optim.Optimizer:
+    import torch
+
+    groups = layered_groups(
+        trainer.model,
+        learning_rate=settings.learning_rate,
+        weight_decay=settings.weight_decay,
+        decay=settings.layer_decay,
+        decayed=trainer.get_decay_parameter_names(trainer.model),
+    )
+    return torch.optim.AdamW(groups, lr=settings.learning_rate, fused=True)
 
 
 def _check_finite(model: torch.nn.Module) -> None:
@@ -122,53 +135,31 @@ def _check_finite(model: torch.nn.Module) -> None:
         )
 
 
-def _training_arguments(settings: RunSettings, task: TextClassification, scratch: str) -> Any:
+def _training_arguments(settings: RunSettings, task: TextClassification, run: Trainable, scratch: str) -> Any:
     _, transformers = import_hf()
     steps = math.ceil(task.n_examples("train") / settings.batch_size) * settings.epochs
-    return transformers.TrainingArguments(
-        output_dir=scratch,
-        per_device_train_batch_size=settings.batch_size,
-        num_train_epochs=settings.epochs,
-        learning_rate=settings.learning_rate,
-        weight_decay=settings.weight_decay,
-        warmup_steps=round(steps * settings.warmup_ratio),
-        lr_scheduler_type=settings.schedule if settings.schedule != "constant" else "constant_with_warmup",
-        label_smoothing_factor=settings.label_smoothing,
-        max_grad_norm=settings.max_grad_norm,
-        seed=settings.seed,
-        data_seed=settings.seed,
-        bf16=task.hardware.precision == "bf16",
-        use_cpu=task.hardware.device == "cpu",
-        optim="adamw_torch_fused",
-        train_sampling_strategy="group_by_length",
-        save_strategy="no",
-        logging_strategy="no",
-        report_to="none",
-        disable_tqdm=True,
-        dataloader_pin_memory=False,
-    )
-
-
-def _examples(task: TextClassification, tokenizer: Any) -> list[dict[str, Any]]:
-    texts, labels = task.texts("train"), task.labels("train")
-    columns = [list(column) for column in zip(*texts, strict=True)]
-    encoded = tokenizer(*columns, truncation=True, max_length=task.config.evaluation.max_length)
-    names = [name for name in tokenizer.model_input_names if name in encoded]
-    return [
-        {**{name: encoded[name][row] for name in names}, "labels": label} for row, label in enumerate(labels.tolist())
-    ]
-
-
-def _dropout(config: Any, probability: float | None) -> dict[str, float]:
-    if probability is None:
-        return {}
-    own = {key: probability for key in _DROPOUT_KEYS if hasattr(config, key)}
-    if not own:
-        raise ConfigError(
-            f"dropout: {probability} acts on nothing: the configuration of {config.model_type!r} names no dropout",
-            fix="leave `dropout` out of the space",
-        )
-    return own
+    usual: dict[str, Any] = {
+        "output_dir": scratch,
+        "per_device_train_batch_size": settings.batch_size,
+        "num_train_epochs": settings.epochs,
+        "learning_rate": settings.learning_rate,
+        "weight_decay": settings.weight_decay,
+        "warmup_steps": settings.warmup_steps or round(steps * settings.warmup_ratio),
+        "lr_scheduler_type": settings.schedule if settings.schedule != "constant" else "constant_with_warmup",
+        "label_smoothing_factor": settings.label_smoothing,
+        "max_grad_norm": settings.max_grad_norm,
+        "seed": settings.seed,
+        "data_seed": settings.seed,
+        "bf16": task.hardware.precision == "bf16",
+        "use_cpu": task.hardware.device == "cpu",
+        "optim": "adamw_torch_fused",
+        "save_strategy": "no",
+        "logging_strategy": "no",
+        "report_to": "none",
+        "disable_tqdm": True,
+        "dataloader_pin_memory": False,
+    }
+    return transformers.TrainingArguments(**{**usual, **run.arguments})
 
 
 def _freeze(model: torch.nn.Module, patterns: tuple[str, ...]) -> None:

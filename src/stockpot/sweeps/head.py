@@ -9,9 +9,9 @@ import numpy as np
 
 from stockpot.errors import ConfigError, MissingExtraError, RunError
 from stockpot.outputs import whole_folder
-from stockpot.tasks.classifier import load_tokenizer, tokenised
+from stockpot.sweeps.families import fine_tuned
 from stockpot.tasks.hardware import import_hf, single_threaded
-from stockpot.tasks.text import TextClassification
+from stockpot.tasks.text import TextClassification, model_config
 
 if TYPE_CHECKING:
     import torch
@@ -30,7 +30,7 @@ def prepare_initialisation(task: TextClassification, pretrained: Path, target: P
     head that all runs share; "own" keeps the checkpoint's.
 
     Args:
-        task: gives the training texts and labels.
+        task: gives the training examples and labels.
         pretrained: folder of the pre-trained network.
         target: becomes a model folder, whole or not at all.
         head: where the head comes from.
@@ -41,25 +41,24 @@ def prepare_initialisation(task: TextClassification, pretrained: Path, target: P
         MissingExtraError: scikit-learn (extra "eval") is needed for a linear probe.
         RunError: the network has no final linear layer to fit.
     """
-    torch, transformers = import_hf()
-    names = task.label_names
+    torch, _ = import_hf()
+    names, family = task.label_names, fine_tuned(task.config.family)
     labels = {"id2label": dict(enumerate(names)), "label2id": {name: index for index, name in enumerate(names)}}
     if head == "own":
         _check_own_head(pretrained, names)
     with single_threaded(torch):
         torch.manual_seed(seed)
-        model = transformers.AutoModelForSequenceClassification.from_pretrained(
-            pretrained, num_labels=len(names), dtype=torch.float32, ignore_mismatched_sizes=head != "own", **labels
-        ).eval()
+        model = family.load(pretrained, num_labels=len(names), ignore_mismatched_sizes=head != "own", **labels).eval()
         if head == "linear-probe":
             _fit_head(model, task, pretrained)
         with whole_folder(target) as folder:
-            model.save_pretrained(folder)
-            load_tokenizer(pretrained).save_pretrained(folder)
+            family.save(model, folder, source=pretrained)
 
 
 def _check_own_head(pretrained: Path, names: tuple[str, ...]) -> None:
     _, transformers = import_hf()
+    if "architecture" in model_config(pretrained):  # timm's: it names no labels
+        return
     config = transformers.AutoConfig.from_pretrained(pretrained)
     if config.num_labels != len(names):
         raise ConfigError(
@@ -124,15 +123,15 @@ def _features(
     import torch
 
     caught: list[tuple[torch.Tensor, torch.Tensor]] = []
-    texts = task.texts("train")
-    result = np.empty((len(texts), linear.in_features), dtype=np.float32)
+    result = np.empty((task.n_examples("train"), linear.in_features), dtype=np.float32)
     hook = linear.register_forward_hook(lambda _module, inputs, output: caught.append((inputs[0], output)))
-    batches = tokenised(folder, texts, batch_size=_PROBE_BATCH, max_length=task.config.evaluation.max_length)
+    batches = fine_tuned(task.config.family).probe_batches(task, folder, _PROBE_BATCH)
     try:
         with torch.inference_mode():
             for batch in batches:
                 caught.clear()
-                logits = model(**{name: torch.from_numpy(values) for name, values in batch.inputs.items()}).logits
+                outputs = model(**{name: torch.from_numpy(values) for name, values in batch.inputs.items()})
+                logits = getattr(outputs, "logits", outputs)
                 result[batch.rows] = _picked(*caught[-1], logits).float().numpy()[: len(batch.rows)]
     finally:
         hook.remove()

@@ -15,6 +15,7 @@ from stockpot.config import (
     RunSettings,
     Uniform,
     ZeroOrUniform,
+    settings_as_recorded,
 )
 
 __all__ = ["draw"]
@@ -32,7 +33,7 @@ def draw(space: Mapping[str, Entry], *, seed: int, index: int) -> dict[str, Any]
         index: number of the run, from 0.
 
     Returns:
-        Every setting of `RunSettings` as plain JSON values, defaults included, and "seed": the run's own, [0, 2**31).
+        The settings of `RunSettings` as `settings_as_recorded` gives them, and "seed": the run's own, [0, 2**31).
 
     Example:
         >>> settings = draw({"learning_rate": LogUniform(1e-5, 1e-3)}, seed=0, index=3)
@@ -41,7 +42,7 @@ def draw(space: Mapping[str, Entry], *, seed: int, index: int) -> dict[str, Any]
     """
     values = {name: _quantile(entry, _uniform(seed, index, name)) for name, entry in space.items()}
     own_seed = int(_uniform(seed, index, "seed") * 2**31)
-    return RunSettings(**{**values, "seed": own_seed}).model_dump(mode="json")
+    return settings_as_recorded(RunSettings(**{**values, "seed": own_seed}))
 
 
 def _uniform(seed: int, index: int, name: str) -> float:

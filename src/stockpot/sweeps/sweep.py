@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from stockpot.config import SweepConfig, TaskConfig
 from stockpot.engines import Engine, Job, Result
 from stockpot.errors import RunError
 from stockpot.outputs import sweep_stale, write_json_atomically, write_text_atomically
-from stockpot.sweeps.fine_tuning import RUN_FILE
+from stockpot.sweeps.fine_tuning import AVERAGE, RUN_FILE
 from stockpot.sweeps.space import draw
 from stockpot.types import Ingredient
 
@@ -68,7 +68,7 @@ def run_sweep(
         on_result: called in the order of completion.
 
     Returns:
-        All ingredients in the order of the plan.
+        All ingredients in the order of the plan; a run with a moving average makes two.
 
     Raises:
         RunError: runs that failed, each with its reason, at length in `folder/NAME.error.txt` until the run succeeds;
@@ -107,7 +107,14 @@ def run_sweep(
             fix="mend the cause and start again: only the failed runs are repeated. Other settings are another "
             "experiment: give it another folder with -o, or replace this one with --fresh",
         )
-    return tuple(Ingredient(run.name, str(folder / run.name), run.settings) for run in runs)
+    return tuple(ingredient for run in runs for ingredient in _ingredients(run, folder))
+
+
+def _ingredients(run: PlannedRun, folder: Path) -> Iterator[Ingredient]:
+    """What a run has made: its last weights, and their moving average where it kept one."""
+    yield Ingredient(run.name, str(folder / run.name), run.settings)
+    if run.settings.get("ema_decay"):
+        yield Ingredient(f"{run.name}-{AVERAGE}", str(folder / run.name / AVERAGE), run.settings)
 
 
 def has_landed(run: PlannedRun, folder: Path) -> bool:

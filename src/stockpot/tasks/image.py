@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -21,6 +21,9 @@ from stockpot.tasks.image_cache import ImageCache
 from stockpot.tasks.image_models import ImageModel, image_model, network_inputs
 from stockpot.tasks.images import decoded, encode_image_labels, load_image_splits, project, split_digest
 from stockpot.tasks.text import VOLATILE_KEYS, TextClassification, model_config, model_labels, sha256_of, try_metric
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 __all__ = ["ImageClassification"]
 
@@ -81,15 +84,26 @@ class ImageClassification(TextClassification):
     def pixels(self, split: str) -> np.ndarray[Any, Any]:
         """[n, channels, height, width] of a split, preprocessed; bytes where the network's own scaling comes later."""
         if split not in self._pixels:
-            images, model = self._images[split], self._family
+            images, model = self._images[split], self.family
             key = json.dumps([split_digest(images), model.mode, model.identity, PREPROCESSING_VERSION], default=str)
             self._pixels[split] = self._cache.pixels(
                 key, len(images.items), lambda row: model.pixels(decoded(images, row, mode=model.mode))
             )
         return self._pixels[split]
 
+    def image(self, split: str, row: int) -> Image:
+        """One image of a split: decoded, border cropped, corrupted; not resized."""
+        return decoded(self._images[split], row, mode=self.family.mode)
+
+    def input_batches(self, split: str, size: int) -> list[Batch]:
+        """A split as the network takes it, in order, `size` rows at a time; the last batch may be shorter."""
+        n = self.n_examples(split)
+        parts = [range(start, min(start + size, n)) for start in range(0, n, size)]
+        return [self._batch(split, part, len(part), 0) for part in parts]
+
     @cached_property
-    def _family(self) -> ImageModel:
+    def family(self) -> ImageModel:
+        """How the models of this folder are made, and images made ready for them."""
         return image_model(self._model_folder, model_config(self._model_folder))
 
     @cached_property
@@ -99,7 +113,7 @@ class ImageClassification(TextClassification):
             n_labels=len(self.label_names),
             hardware=self.hardware,
             n_threads=self._n_threads,
-            new_module=self._family.new_module,
+            new_module=self.family.new_module,
         )
 
     @cached_property
@@ -109,7 +123,7 @@ class ImageClassification(TextClassification):
         return {
             "family": self.config.family,
             "model": config,
-            "preprocessing": [PREPROCESSING_VERSION, self._family.identity],
+            "preprocessing": [PREPROCESSING_VERSION, self.family.identity],
             "batch_size": self.config.evaluation.batch_size,
             "device": self.hardware.device,
             "precision": self.hardware.precision,
@@ -135,7 +149,7 @@ class ImageClassification(TextClassification):
     def _batch(self, split: str, rows: Sequence[int], batch_size: int, bucket: int) -> Batch:
         del bucket  # there is one
         filled = [*rows, *[rows[0]] * (batch_size - len(rows))]
-        return Batch(_Pixels(self._family, self.pixels(split), filled), np.asarray(rows, dtype=np.int64))
+        return Batch(_Pixels(self.family, self.pixels(split), filled), np.asarray(rows, dtype=np.int64))
 
     def _loose_batches(self, split: str, rows: Sequence[int]) -> list[Batch]:
         parts = [rows[start : start + MICRO_ROWS] for start in range(0, len(rows), MICRO_ROWS)]

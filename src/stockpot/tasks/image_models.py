@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import torch
     from PIL.Image import Image
 
-__all__ = ["ImageModel", "image_model", "import_timm", "network_inputs"]
+__all__ = ["ImageModel", "image_model", "import_timm", "network_inputs", "timm_network"]
 
 _FIX = "name the folder of an image classifier, with its preprocessing, as `model:` in the task file"
 
@@ -210,16 +210,26 @@ def _timm_model(config: Mapping[str, Any]) -> ImageModel:
     mode = "L" if settings["input_size"][0] == 1 else "RGB"
     described = json.loads(json.dumps(settings, default=str))
     identity = {"library": "timm", "timm": timm.__version__, "data": described}
-    return ImageModel("x", mode, pixels, None, _new_timm, identity)
+    return ImageModel("x", mode, pixels, None, timm_network, identity)
 
 
-def _new_timm(folder: Path, n_labels: int) -> torch.nn.Module:
+def timm_network(folder: Path, n_labels: int | None = None) -> torch.nn.Module:
+    """A network of the architecture in timm's config.json, weights as they come.
+
+    Args:
+        folder: holds config.json.
+        n_labels: None takes the configuration's own number.
+
+    Raises:
+        ConfigError: timm knows no such architecture, or not these arguments.
+        MissingExtraError: timm is not installed.
+    """
     timm = import_timm()
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    arguments = {**(config.get("model_args") or {}), "pretrained": False}
+    arguments["num_classes"] = config.get("num_classes") if n_labels is None else n_labels
     try:
-        module: torch.nn.Module = timm.create_model(
-            config["architecture"], pretrained=False, num_classes=n_labels, **(config.get("model_args") or {})
-        )
+        module: torch.nn.Module = timm.create_model(config["architecture"], **arguments)
     except (RuntimeError, ValueError, TypeError, KeyError) as exc:
         raise ConfigError(f"{folder / 'config.json'}: timm makes no model from it: {exc}", fix=_FIX) from exc
     return module

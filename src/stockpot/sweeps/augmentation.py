@@ -1,0 +1,98 @@
+"""Augmentation of training images: timm's RandAugment, random resized crops, mixup and CutMix."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from stockpot.config import RunSettings
+from stockpot.tasks.image_models import import_timm
+
+if TYPE_CHECKING:
+    import torch
+    from PIL.Image import Image
+
+__all__ = ["augmenter", "batch_mixer", "soft_cross_entropy"]
+
+_ASPECTS = (3 / 4, 4 / 3)
+
+
+def augmenter(settings: RunSettings) -> Callable[[Image], Image] | None:
+    """What is done to each image before the model's own preprocessing; None where nothing is.
+
+    Args:
+        settings: of the run.
+
+    Raises:
+        MissingExtraError: timm is needed and not installed.
+
+    Source: Cubuk et al. 2020 (RandAugment); Szegedy et al. 2015 (random resized crops).
+    """
+    crops, magnitude = settings.random_resized_crop, settings.rand_augment_magnitude
+    layers = settings.rand_augment_layers if magnitude else 0
+    if not crops and not layers:
+        return None
+    timm = import_timm()
+    steps: list[Callable[[Any], Any]] = []
+    if crops:
+        box = timm.data.transforms.RandomResizedCropAndInterpolation.get_params
+        steps.append(lambda image: _cropped(image, *box(image, (crops, 1.0), _ASPECTS)))
+    if layers:
+        steps.append(timm.data.auto_augment.rand_augment_transform(f"rand-m{magnitude:g}-n{layers}", {}))
+
+    def augment(image: Image) -> Image:
+        for step in steps:
+            image = step(image)
+        return image
+
+    return augment
+
+
+def _cropped(image: Image, top: int, left: int, height: int, width: int) -> Image:
+    return image.crop((left, top, left + width, top + height))
+
+
+def batch_mixer(
+    settings: RunSettings, *, n_classes: int
+) -> Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]:
+    """What is done to each batch: labels [n] become targets [n, classes], smoothed, and mixed where the run says so.
+
+    A batch with an odd number of rows (the last of an epoch) is not mixed.
+
+    Args:
+        settings: of the run.
+        n_classes: of the task.
+
+    Raises:
+        MissingExtraError: timm is needed and not installed.
+
+    Source: Zhang et al. 2018 (mixup); Yun et al. 2019 (CutMix); Szegedy et al. 2016 (label smoothing).
+    """
+    smoothing = settings.label_smoothing
+    mixing: Any = None
+    if settings.mixup or settings.cutmix:
+        mixing = import_timm().data.Mixup(
+            mixup_alpha=settings.mixup,
+            cutmix_alpha=settings.cutmix,
+            label_smoothing=smoothing,
+            num_classes=n_classes,
+        )
+
+    def mix(pixels: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        import torch
+
+        if mixing is not None and len(pixels) % 2 == 0:
+            mixed: tuple[torch.Tensor, torch.Tensor] = mixing(pixels, labels)
+            return mixed
+        hard = torch.nn.functional.one_hot(labels, n_classes).float()
+        return pixels, hard * (1 - smoothing) + smoothing / n_classes
+
+    return mix
+
+
+def soft_cross_entropy(outputs: Any, targets: torch.Tensor, num_items_in_batch: Any = None) -> torch.Tensor:
+    """``-mean_i sum_c q_ic log p_ic`` of targets q [n, classes]; transformers' outputs, or timm's bare logits."""
+    import torch
+
+    del num_items_in_batch  # no gradient is accumulated over several batches
+    return torch.nn.functional.cross_entropy(getattr(outputs, "logits", outputs).float(), targets)

@@ -1,0 +1,57 @@
+"""How each model family is fine-tuned: the one place that knows which are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from stockpot.config import RunSettings
+from stockpot.sweeps.images import (
+    image_probe_batches,
+    load_image_model,
+    require_timm_for,
+    save_image_model,
+    trainable_images,
+)
+from stockpot.sweeps.texts import load_text_model, save_text_model, text_probe_batches, trainable_text
+from stockpot.sweeps.trainable import Trainable
+from stockpot.tasks.batches import Batch
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["FineTuned", "fine_tuned"]
+
+
+@dataclass(frozen=True, slots=True)
+class FineTuned:
+    """A family in the sweep.
+
+    Args:
+        load: folder and changes of its configuration -> the network, fp32.
+        save: network, target and `source` (whose side files go along) -> a model folder.
+        probe_batches: task, folder, rows -> the training split in batches.
+        trainable: settings, task, shared start -> what the Trainer is given.
+        check: fails where a run's settings need what is not installed.
+    """
+
+    load: Callable[..., torch.nn.Module]
+    save: Callable[..., None]
+    probe_batches: Callable[[Any, Path, int], list[Batch]]
+    trainable: Callable[[RunSettings, Any, Path], Trainable]
+    check: Callable[[RunSettings], None] = lambda _: None
+
+
+_FAMILIES: Mapping[str, FineTuned] = {
+    "text-classification": FineTuned(load_text_model, save_text_model, text_probe_batches, trainable_text),
+    "image-classification": FineTuned(
+        load_image_model, save_image_model, image_probe_batches, trainable_images, require_timm_for
+    ),
+}
+
+
+def fine_tuned(family: str) -> FineTuned:
+    """How a family of tasks is fine-tuned; the configuration lets no other through."""
+    return _FAMILIES[family]

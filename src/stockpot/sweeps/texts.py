@@ -1,0 +1,69 @@
+"""Text classifiers for the Trainer: tokens in batches by length."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from stockpot.config import RunSettings
+from stockpot.sweeps.trainable import Trainable, dropout_changes
+from stockpot.tasks.batches import Batch
+from stockpot.tasks.classifier import load_tokenizer, tokenised
+from stockpot.tasks.hardware import import_hf
+from stockpot.tasks.text import TextClassification
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["load_text_model", "save_text_model", "text_probe_batches", "trainable_text"]
+
+
+def load_text_model(folder: Path, **changes: Any) -> torch.nn.Module:
+    """A sequence classifier with its weights in fp32."""
+    torch_module, transformers = import_hf()
+    model: torch.nn.Module = transformers.AutoModelForSequenceClassification.from_pretrained(
+        folder, dtype=torch_module.float32, **changes
+    )
+    return model
+
+
+def save_text_model(model: torch.nn.Module, target: Path, *, source: Path) -> None:
+    """Writes the model and the tokenizer of the folder that it comes from."""
+    writer: Any = model
+    writer.save_pretrained(target)
+    load_tokenizer(source).save_pretrained(target)
+
+
+def text_probe_batches(task: TextClassification, folder: Path, batch_size: int) -> list[Batch]:
+    """The training split as the network in `folder` takes it."""
+    return tokenised(folder, task.texts("train"), batch_size=batch_size, max_length=task.config.evaluation.max_length)
+
+
+def trainable_text(settings: RunSettings, task: TextClassification, initialisation: Path) -> Trainable:
+    """A sequence classifier at the shared start, and the training texts."""
+    _, transformers = import_hf()
+    config = transformers.AutoConfig.from_pretrained(initialisation)
+    tokenizer = load_tokenizer(initialisation)
+
+    def save(model: Any, target: Path) -> None:
+        # The run's dropout is a setting of the run (run.json), not of the model: ingredients share one config.json.
+        model.config = config
+        save_text_model(model, target, source=initialisation)
+
+    return Trainable(
+        model=load_text_model(initialisation, **dropout_changes(config, settings.dropout)),
+        examples=_examples(task, tokenizer),
+        collator=transformers.DataCollatorWithPadding(tokenizer),
+        save=save,
+        arguments={"train_sampling_strategy": "group_by_length"},
+    )
+
+
+def _examples(task: TextClassification, tokenizer: Any) -> list[dict[str, Any]]:
+    texts, labels = task.texts("train"), task.labels("train")
+    columns = [list(column) for column in zip(*texts, strict=True)]
+    encoded = tokenizer(*columns, truncation=True, max_length=task.config.evaluation.max_length)
+    names = [name for name in tokenizer.model_input_names if name in encoded]
+    return [
+        {**{name: encoded[name][row] for name in names}, "labels": label} for row, label in enumerate(labels.tolist())
+    ]

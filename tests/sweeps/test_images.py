@@ -1,0 +1,194 @@
+"""Fine-tuning of image classifiers: from an experiment's file to its table, and what each setting does."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("transformers")
+
+from stockpot import ingredients  # noqa: E402
+from stockpot.assembly import materialize  # noqa: E402
+from stockpot.config import RunSettings, load_task_config  # noqa: E402
+from stockpot.experiment.running import run  # noqa: E402
+from stockpot.recipes import single  # noqa: E402
+from stockpot.sweeps.augmentation import augmenter, batch_mixer, soft_cross_entropy  # noqa: E402
+from stockpot.sweeps.fine_tuning import make_ingredient  # noqa: E402
+from stockpot.sweeps.optimiser import layer_depths, layered_groups, weight_average  # noqa: E402
+from stockpot.tasks import load_task  # noqa: E402
+from tiny_images import tiny_image_model, tiny_image_task  # noqa: E402
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("images")
+    tiny_image_model(folder / "start")
+    path = tiny_image_task(folder, n=60)
+    content = json.loads(path.read_text())
+    content["data"]["train"] = {"rows": 20}
+    path.write_text(json.dumps(content))
+    return folder
+
+
+def made(home: Path, target: Path, **settings: Any) -> dict[str, Any]:
+    payload = {
+        "name": target.name,
+        "settings": {"learning_rate": 1e-3, "epochs": 1, "batch_size": 8, "seed": 3, **settings},
+        "task": load_task_config(home / "task.yaml").model_dump_json(),
+        "task_folder": str(home),
+        "initialisation": str(home / "start"),
+        "target": str(target),
+        "journal": str(target.parent / "journal"),
+    }
+    return make_ingredient(payload)
+
+
+def weights(folder: Path) -> dict[str, Any]:
+    return dict(materialize(single(ingredients(folder)[0])))
+
+
+@pytest.mark.parametrize("architecture", ["vit", "resnet"])
+def test_an_experiment_of_images_ends_with_its_table(tmp_path: Path, architecture: str) -> None:
+    tiny_image_model(tmp_path / "base", architecture)
+    content = json.loads(tiny_image_task(tmp_path, n=60).read_text())
+    content["data"]["train"] = {"rows": 20}
+    experiment = {
+        "name": "images", "task": content, "initialisation": str(tmp_path / "base"), "head": "linear-probe",
+        "sweep": {"runs": 2, "space": {"learning_rate": {"log_uniform": [1e-4, 1e-3]}, "flip": True, "epochs": 1}},
+        "random_orders": 1,
+    }  # fmt: skip
+    content["data"]["path"] = str(tmp_path / "photos")
+    content["data"]["cache"] = str(tmp_path / "cache")
+    found = run(experiment, tmp_path / "out")
+    assert {row.method for row in found.rows} >= {"best", "uniform", "greedy", "ensemble"}
+    assert run(experiment, tmp_path / "out") == found
+    again = load_task(content, tmp_path / "out" / "greedy", folder=tmp_path)
+    score = again.score(again.predict(single(ingredients(tmp_path / "out" / "greedy")[0]), "test"))
+    assert score.value == next(row for row in found.rows if row.method == "greedy").scores["test"].value
+
+
+def test_a_run_repeats_its_bytes_with_everything_drawn(home: Path, tmp_path: Path) -> None:
+    pytest.importorskip("timm")
+    drawn = {
+        "flip": True, "random_resized_crop": 0.5, "rand_augment_magnitude": 9.0, "mixup": 0.4, "cutmix": 0.4,
+        "label_smoothing": 0.1, "layer_decay": 0.7, "warmup_steps": 2,
+    }  # fmt: skip
+    made(home, tmp_path / "a", **drawn)
+    made(home, tmp_path / "b", **drawn)
+    made(home, tmp_path / "c", **{**drawn, "rand_augment_magnitude": 0.0})
+    first, second, other = ((tmp_path / name / "model.safetensors").read_bytes() for name in "abc")
+    assert first == second
+    assert first != other
+
+
+def test_the_moving_average_is_an_ingredient_of_its_own(home: Path, tmp_path: Path) -> None:
+    made(home, tmp_path / "run-00", ema_decay=0.5)
+    made(home, tmp_path / "plain")
+    last, average = weights(tmp_path / "run-00"), weights(tmp_path / "run-00" / "ema")
+    start = weights(home / "start")
+    assert all(torch.equal(last[name], value) for name, value in weights(tmp_path / "plain").items())
+    name = "classifier.weight"
+    way = (average[name] - start[name]).norm(), (last[name] - start[name]).norm()
+    assert 0 < way[0] < way[1]
+
+
+def test_the_moving_average_is_the_published_recurrence() -> None:
+    model = torch.nn.Linear(2, 2)
+    averaging = weight_average(0.9)
+    averaging.on_train_begin(None, None, None, model=model)
+    expected = model.weight.detach().double()
+    for step in range(5):
+        with torch.no_grad():
+            model.weight.add_(0.1 * (step + 1))
+        averaging.on_step_end(None, None, None, model=model)
+        expected = 0.9 * expected + 0.1 * model.weight.detach().double()
+    averaging.on_train_end(None, None, None, model=model)
+    assert torch.allclose(averaging.averaged.weight.double(), expected, atol=1e-6)
+
+
+def test_rates_fall_by_block_and_every_parameter_has_one() -> None:
+    model = torch.nn.ModuleDict(
+        {
+            "embed": torch.nn.Linear(2, 2),
+            "layer": torch.nn.ModuleList([torch.nn.Linear(2, 2)] * 0 + [torch.nn.Linear(2, 2) for _ in range(2)]),
+            "head": torch.nn.Linear(2, 2),
+        }
+    )
+    groups = layered_groups(
+        model, learning_rate=1.0, weight_decay=0.1, decay=0.5, decayed=["embed.weight", "head.weight"]
+    )
+    rates = {id(parameter): group["lr"] for group in groups for parameter in group["params"]}
+    assert {name: rates[id(parameter)] for name, parameter in model.named_parameters()} == {
+        "embed.weight": 0.125, "embed.bias": 0.125, "layer.0.weight": 0.25, "layer.0.bias": 0.25,
+        "layer.1.weight": 0.5, "layer.1.bias": 0.5, "head.weight": 1.0, "head.bias": 1.0,
+    }  # fmt: skip
+    decays = {id(parameter): group["weight_decay"] for group in groups for parameter in group["params"]}
+    assert decays[id(model["embed"].weight)] == 0.1
+    assert decays[id(model["embed"].bias)] == 0.0
+
+
+@pytest.mark.parametrize(
+    ("names", "depths"),
+    [
+        (["vit.encoder.layer.0.a", "vit.encoder.layer.1.a", "classifier.a"], [1, 2, 3]),
+        (["swin.stages.0.blocks.0.a", "swin.stages.0.blocks.1.a", "swin.stages.1.blocks.0.a", "head.a"], [1, 2, 3, 4]),
+        (["a", "b"], [0, 0]),
+        (["transformer.h.0.a", "transformer.ln_f.a"], [1, 2]),
+    ],
+)
+def test_depths_of_usual_names(names: list[str], depths: list[int]) -> None:
+    assert list(layer_depths(names).values()) == depths
+
+
+def test_targets_are_smoothed_and_mixed_ones_stay_distributions() -> None:
+    pixels, labels = torch.rand(4, 3, 8, 8), torch.tensor([0, 1, 2, 1])
+    same, targets = batch_mixer(RunSettings(label_smoothing=0.3), n_classes=3)(pixels, labels)
+    assert torch.equal(same, pixels)
+    assert torch.allclose(targets, torch.full((4, 3), 0.1) + 0.7 * torch.nn.functional.one_hot(labels, 3))
+    logits = torch.randn(4, 3)
+    expected = torch.nn.functional.cross_entropy(logits, labels, label_smoothing=0.3)
+    assert torch.allclose(soft_cross_entropy(logits, targets), expected)
+    pytest.importorskip("timm")
+    np.random.seed(0)
+    mix = batch_mixer(RunSettings(mixup=0.5, label_smoothing=0.3), n_classes=3)
+    mixed, targets = mix(pixels.clone(), labels)
+    assert not torch.equal(mixed, pixels)
+    assert torch.allclose(targets.sum(dim=1), torch.ones(4))
+    odd = mix(pixels[:3].clone(), labels[:3])[0]
+    assert torch.equal(odd, pixels[:3])
+
+
+def test_nothing_asked_nothing_done() -> None:
+    assert augmenter(RunSettings(rand_augment_layers=2)) is None
+
+
+def test_crops_stay_inside_and_keep_at_least_their_share() -> None:
+    pytest.importorskip("timm")
+    import random
+
+    from PIL import Image
+
+    random.seed(0)
+    crop = augmenter(RunSettings(random_resized_crop=0.5))
+    assert crop is not None
+    image = Image.fromarray(np.arange(40 * 30 * 3, dtype=np.uint8).reshape(40, 30, 3))
+    sizes = {crop(image).size for _ in range(20)}
+    assert len(sizes) > 5
+    assert all(0.45 * 1200 <= width * height <= 1200 for width, height in sizes)
+
+
+def test_settings_that_need_timm_name_the_extra(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import sys
+
+    from stockpot.errors import MissingExtraError
+    from stockpot.sweeps.images import require_timm_for
+
+    monkeypatch.setitem(sys.modules, "timm", None)
+    require_timm_for(RunSettings(flip=True))
+    with pytest.raises(MissingExtraError, match="mixup and cutmix needs 'timm'"):
+        require_timm_for(RunSettings(mixup=0.1, cutmix=0.1))
