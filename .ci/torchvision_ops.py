@@ -11,7 +11,7 @@ import sys
 class _BeforeTorchvision(importlib.abc.MetaPathFinder):
     library = None  # lives as long as the process
 
-    def find_spec(self, name, path, target=None):
+    def find_spec(self, name, *_):
         if name == "torchvision":
             sys.meta_path.remove(self)
             import torch
@@ -23,7 +23,7 @@ class _BeforeTorchvision(importlib.abc.MetaPathFinder):
                 library.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
                 library.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
             type(self).library = library
-        return None
+        return
 
 
 sys.meta_path.insert(0, _BeforeTorchvision())

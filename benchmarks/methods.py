@@ -127,15 +127,16 @@ def page(found: Mapping[str, Mapping[int, Results]], *, quick: bool) -> Iterator
     yield "deviations over seeds."
     for name, by_seed in found.items():
         if by_seed:
-            yield from section(name, by_seed)
+            yield from section(f"{name.capitalize()} range (`{RANGES[name]}`)", by_seed)
 
 
-def section(name: str, by_seed: Mapping[int, Results]) -> Iterator[str]:
+def section(title: str, by_seed: Mapping[int, Results]) -> Iterator[str]:
+    """Every table of one experiment over its seeds."""
     seeds = sorted(by_seed)
     first = by_seed[seeds[0]]
     k = next(row.n_ingredients for row in first.rows if row.method == "uniform")
     listed = ", ".join(map(str, seeds))
-    yield f"\n## {name.capitalize()} range (`{RANGES[name]}`): {len(seeds)} seeds ({listed}), {k} runs each"
+    yield f"\n## {title}: {len(seeds)} seeds ({listed}), {k} runs each"
     yield "\nAccuracy in percent."
     yield ""
     yield "| method | held-out | test | mean of shifts | ingredients |"

@@ -17,6 +17,7 @@ def run(
     out: OptionalOut = None,
     workers: Workers = None,
     fresh: Fresh = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what it would do and cost; do nothing.")] = False,
 ) -> None:
     """Do it all: fine-tune, cook every recipe, compare, write soups and table.
 
@@ -24,12 +25,21 @@ def run(
 
     Example: stockpot run experiments/debian-sections/quickstart.yaml -o out/debian-sections
     """
-    from stockpot.cli.console import print_line, print_results, progress_lines
+    from stockpot.cli.console import print_line
     from stockpot.config import load_experiment_config
+
+    config = load_experiment_config(experiment)
+    if dry_run:
+        from stockpot.experiment.plan_text import plan_lines
+        from stockpot.experiment.planning import plan
+
+        for line in plan_lines(plan(config)):
+            print_line(line)
+        return
+    from stockpot.cli.console import print_results, progress_lines
     from stockpot.experiment import default_output
     from stockpot.experiment import run as run_experiment
 
-    config = load_experiment_config(experiment)
     folder = out or default_output(config)
     with progress_lines() as report:
         results = run_experiment(config, folder, fresh=fresh, n_workers=workers, on_progress=report)

@@ -3,45 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from stockpot.config import SweepConfig, TaskConfig
+from stockpot.config import TaskConfig
 from stockpot.engines import Engine, Job, Result
 from stockpot.errors import RunError
 from stockpot.outputs import sweep_stale, write_json_atomically, write_text_atomically
 from stockpot.sweeps.fine_tuning import AVERAGE, RUN_FILE
-from stockpot.sweeps.space import draw
+from stockpot.sweeps.plan import PlannedRun, plan_runs
 from stockpot.types import Ingredient
 
 __all__ = ["PLAN_FILE", "PlannedRun", "has_landed", "plan_runs", "run_sweep", "terse"]
 
 PLAN_FILE = "plan.json"
 _TRACEBACK = "Traceback (most recent call last):"
-
-
-@dataclass(frozen=True, slots=True)
-class PlannedRun:
-    """One run before it has happened; it depends on the sweep's seed and its own number alone."""
-
-    name: str
-    settings: dict[str, Any]
-
-
-def plan_runs(sweep: SweepConfig) -> tuple[PlannedRun, ...]:
-    """Draws the settings of every run.
-
-    Example:
-        >>> from stockpot.config import SweepConfig
-        >>> [run.name for run in plan_runs(SweepConfig(runs=2))]
-        ['run-00', 'run-01']
-    """
-    width = max(2, len(str(sweep.runs - 1)))
-    return tuple(
-        PlannedRun(f"run-{index:0{width}d}", draw(sweep.space, seed=sweep.seed, index=index))
-        for index in range(sweep.runs)
-    )
 
 
 def run_sweep(

@@ -1,0 +1,224 @@
+"""What an experiment will cost, from its file and from headers: nothing is trained, read through or downloaded."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from stockpot.checkpoints import open_checkpoint
+from stockpot.config import ExperimentConfig, resolve_file, resolve_model
+from stockpot.errors import StockpotError
+from stockpot.experiment.running import WRITTEN_METHODS
+from stockpot.sweeps.plan import plan_runs
+
+__all__ = ["Plan", "plan"]
+
+#: Bytes a parameter: fp32 weights, gradients and AdamW's two moments; weights and a float64 running sum.
+_TRAINING_BYTES, _EVALUATION_BYTES = 16, 12
+_CLASSES_UNKNOWN = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """An experiment before it has happened; None where something is not known here.
+
+    Args:
+        name: of the experiment.
+        runs: settings of each.
+        n_ingredients: with moving averages.
+        examples: by split, "train" among them.
+        steps: optimiser steps of all runs together.
+        training_examples: passed forward and backward by all runs together.
+        forward: stage -> examples passed forward, at most: early rejection and ties with what is known save some.
+        learned_examples: passed forward and backward by learned soups, at most.
+        parameters: of the network.
+        disk_bytes: runs, shared start, soups and predictions.
+        worker_bytes: weights, gradients and moments of one run under way; activations come on top.
+        evaluation_bytes: weights and running sum of the network that is scored; activations come on top.
+        notes: what is not known, and why.
+    """
+
+    name: str
+    runs: tuple[Mapping[str, Any], ...]
+    n_ingredients: int
+    examples: Mapping[str, int | None]
+    steps: int | None
+    training_examples: int | None
+    forward: Mapping[str, int | None]
+    learned_examples: int | None
+    parameters: int | None
+    disk_bytes: int | None
+    worker_bytes: int | None
+    evaluation_bytes: int | None
+    notes: tuple[str, ...] = ()
+
+
+def plan(config: ExperimentConfig) -> Plan:
+    """Counts what an experiment will do.
+
+    Args:
+        config: the experiment.
+
+    Example:
+        >>> from stockpot.config import experiment_config
+        >>> data = {"file": "a.tsv", "text": "t", "label": "l", "train": {"rows": 90}, "held_out": {"rows": 10}}
+        >>> content = {"name": "x", "task": {"family": "text-classification", "data": data}, "initialisation": "a/b",
+        ...            "sweep": {"runs": 2, "space": {"epochs": 3, "batch_size": 32}}, "recipes": ["uniform", "greedy"]}
+        >>> found = plan(experiment_config(content))
+        >>> found.steps, found.forward["individuals"], found.forward["greedy"]
+        (18, 20, 10)
+    """
+    runs = tuple(run.settings for run in plan_runs(config.sweep))
+    k = len(runs) + sum(bool(run.get("ema_decay")) for run in runs)
+    examples, notes = _examples(config)
+    n_train = examples["train"]
+    steps = training = None
+    if n_train is not None:
+        steps = sum(math.ceil(n_train / run["batch_size"]) * run["epochs"] for run in runs)
+        training = sum(n_train * run["epochs"] for run in runs)
+    parameters, why = _parameters(config)
+    weights = None if parameters is None else 4 * parameters
+    folders = k + 1 + sum(name in WRITTEN_METHODS for name in ("best", *config.recipes))
+    predictions = _prediction_bytes(config, k, examples)
+    return Plan(
+        name=config.name,
+        runs=runs,
+        n_ingredients=k,
+        examples=examples,
+        steps=steps,
+        training_examples=training,
+        forward=_forward(config, k, examples),
+        learned_examples=_learned(config, examples["held_out"]),
+        parameters=parameters,
+        disk_bytes=None if weights is None else folders * weights + (predictions or 0),
+        worker_bytes=None if parameters is None else _TRAINING_BYTES * parameters,
+        evaluation_bytes=None if parameters is None else _EVALUATION_BYTES * parameters,
+        notes=(*notes, *why),
+    )
+
+
+def _examples(config: ExperimentConfig) -> tuple[dict[str, int | None], list[str]]:
+    """Rows of each split as far as the file says them, or a file of theirs is small enough to be counted."""
+    data: Any = config.task.data
+    found: dict[str, int | None] = {}
+    for name, split in data.splits.items():
+        found[name] = _rows(split, data, config.task.folder)
+    for name, shift in data.shifts.items():
+        whole = found.get("test") if shift.of else _rows(shift, data, config.task.folder)
+        found[f"shift:{name}"] = shift.first if shift.first is not None else whole
+    unknown = [name for name, n in found.items() if n is None]
+    notes = [f"examples of {', '.join(unknown)}: not stated as rows, and not counted from here"] if unknown else []
+    return found, notes
+
+
+def _rows(split: Any, data: Any, folder: Path) -> int | None:
+    if getattr(split, "rows", None) is not None:
+        return int(split.rows)
+    given = getattr(split, "path", None) or getattr(split, "file", None)
+    given = given or getattr(data, "path", None) or getattr(data, "file", None)
+    whole = _counted(resolve_file(given, folder)) if given else None
+    share = getattr(split, "fraction", None)
+    return whole if whole is None or share is None else round(whole * share)
+
+
+def _counted(path: Path) -> int | None:
+    """Rows of a small table, images of an IDX file; None for all else."""
+    import gzip
+
+    if not path.is_file() or path.stat().st_size > _LARGEST_COUNTED:
+        return None
+    packed, kind = path.suffix == ".gz", Path(path.name.removesuffix(".gz")).suffix
+    with gzip.open(path) if packed else path.open("rb") as content:
+        if "idx3" in path.name:
+            return int.from_bytes(content.read(8)[4:], "big")
+        if kind in {".tsv", ".csv", ".jsonl"}:
+            return sum(1 for line in content if line.strip()) - (kind != ".jsonl")
+    return None
+
+
+_LARGEST_COUNTED = 64 * 2**20
+
+
+def _forward(config: ExperimentConfig, k: int, examples: Mapping[str, int | None]) -> dict[str, int | None]:
+    """Examples that each stage passes through a network, at most."""
+    scored = [n for name, n in examples.items() if name != "train"]
+    everything = None if None in scored else sum(n for n in scored if n is not None)
+    held_out = examples["held_out"]
+    rest = None if everything is None or held_out is None else everything - held_out
+    candidates = dict(_candidates(config, k))
+    networks = sum(_networks(name, config) for name in config.recipes)
+    return {
+        "individuals": _times(k, everything),
+        **{name: _times(n, held_out) for name, n in candidates.items()},
+        "measuring": _times(networks + 1, rest if rest is not None else everything),
+    }
+
+
+def _candidates(config: ExperimentConfig, k: int) -> Iterator[tuple[str, int]]:
+    """Soups that a recipe scores on the held-out split, at most, the individuals left out."""
+    most = min(k - 1, config.max_evaluations) if config.max_evaluations is not None else k - 1
+    for name in config.recipes:
+        if name == "uniform":
+            yield name, 1
+        elif name == "greedy":
+            yield name, most
+        elif name == "greedy_random":
+            yield name, config.random_orders * (k - 1)
+        elif name == "pruned":
+            yield name, k
+        elif name in {"top_k", "interpolate"}:
+            yield name, k if name == "top_k" else _ALPHAS
+        elif name == "model_stock":
+            yield name, 1
+
+
+_ALPHAS = 11
+
+
+def _networks(recipe: str, config: ExperimentConfig) -> int:
+    """Models of their own that a recipe ends with; ensembles use what is known."""
+    if "ensemble" in recipe:
+        return 0
+    return config.random_orders if recipe == "greedy_random" else 1
+
+
+def _times(n: int, examples: int | None) -> int | None:
+    return None if examples is None else n * examples
+
+
+def _learned(config: ExperimentConfig, n_held_out: int | None) -> int | None:
+    n_learned = sum(name.startswith("learned") for name in config.recipes)
+    if not n_learned:
+        return 0
+    if n_held_out is None:
+        return None
+    settings = config.learned
+    n_fit = max(1, round(n_held_out * (1 - settings.stopping_fraction)))
+    size = min(settings.batch_size, n_fit)
+    steps = max(settings.least_steps, settings.epochs * math.ceil(n_fit / size))
+    looks = math.ceil(steps / settings.check_every) + 3
+    return n_learned * (steps * size + looks * (n_held_out - n_fit))
+
+
+def _parameters(config: ExperimentConfig) -> tuple[int | None, list[str]]:
+    """Of the pre-trained checkpoint, by its header, where it is on this disk."""
+    try:
+        place = Path(resolve_model(config.initialisation, config.folder))
+        if not place.exists():
+            return None, [f"disk and memory: {config.initialisation} is not on this disk"]
+        with open_checkpoint(place) as checkpoint:
+            return sum(spec.n_elements for spec in checkpoint.specs.values() if spec.is_float), []
+    except StockpotError as error:
+        return None, [f"disk and memory: {error.message}"]
+
+
+def _prediction_bytes(config: ExperimentConfig, k: int, examples: Mapping[str, int | None]) -> int | None:
+    """Cached logits (fp32) and labels of all that is predicted, candidates included."""
+    if any(n is None for name, n in examples.items() if name != "train"):
+        return None
+    classes = len(config.task.labels) if config.task.labels is not None else _CLASSES_UNKNOWN
+    rows = sum(n for n in _forward(config, k, examples).values() if n is not None)
+    return rows * (4 * classes + 8)

@@ -1,0 +1,84 @@
+"""The plan's counts are what a run then does; nothing heavy is imported for it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stockpot.config import experiment_config, load_experiment_config
+from stockpot.experiment.plan_text import plan_lines
+from stockpot.experiment.planning import plan
+from tiny_models import tiny_experiment
+
+
+def content(**changes: Any) -> dict[str, Any]:
+    data = {
+        "file": "a.tsv", "text": "t", "label": "l", "train": {"rows": 100}, "held_out": {"rows": 40},
+        "test": {"rows": 30}, "shifts": {"a": {"of": "test", "first": 20, "corrupt": "typos", "rate": 0.1}},
+    }  # fmt: skip
+    return {
+        "name": "x", "task": {"family": "text-classification", "data": data}, "initialisation": "a/b",
+        "sweep": {"runs": 4, "space": {"epochs": 2, "batch_size": 32}}, **changes,
+    }  # fmt: skip
+
+
+def test_counts_by_hand() -> None:
+    found = plan(experiment_config(content(recipes=["uniform", "greedy", "greedy_random", "ensemble"])))
+    assert (found.steps, found.training_examples) == (4 * 2 * 4, 4 * 2 * 100)
+    assert found.forward == {
+        "individuals": 4 * 90, "uniform": 40, "greedy": 3 * 40, "greedy_random": 3 * 3 * 40, "measuring": 6 * 50,
+    }  # fmt: skip
+    assert found.learned_examples == 0
+    assert found.disk_bytes is None
+    assert found.notes == ("disk and memory: a/b is not on this disk",)
+
+
+def test_moving_averages_are_ingredients(tmp_path: Path) -> None:
+    config = content()
+    config["sweep"]["space"]["ema_decay"] = {"choice": [0.9]}
+    found = plan(experiment_config(config))
+    assert found.n_ingredients == 8
+    assert found.forward["individuals"] == 8 * 90
+    assert next(plan_lines(found)) == "x: 4 runs, 4 moving averages"
+
+
+def test_a_budget_bounds_greedy() -> None:
+    assert plan(experiment_config(content(max_evaluations=2))).forward["greedy"] == 2 * 40
+
+
+def test_whole_files_are_counted_and_what_is_not_there_is_said(tmp_path: Path) -> None:
+    (tmp_path / "a.tsv").write_text("t\tl\n" + "x\ty\n" * 7)
+    config = content()
+    config["task"]["data"] |= {"train": {"fraction": 0.5}, "test": {"file": "elsewhere.tsv"}}
+    found = plan(experiment_config(config, tmp_path))
+    assert found.examples == {"train": 4, "held_out": 40, "test": None, "shift:a": 20}
+    assert found.notes[0] == "examples of test: not stated as rows, and not counted from here"
+    assert "evaluation, at most: unknown examples forward" in list(plan_lines(found))
+
+
+def test_sizes_come_from_the_checkpoint(tmp_path: Path) -> None:
+    pytest.importorskip("transformers")
+    found = plan(load_experiment_config(tiny_experiment(tmp_path)))
+    assert found.parameters is not None
+    assert found.worker_bytes == 16 * found.parameters
+    assert found.disk_bytes is not None
+    assert found.disk_bytes > 4 * found.parameters * (3 + 1 + 3)
+
+
+def test_the_command_computes_nothing_and_imports_no_framework(tmp_path: Path) -> None:
+    (tmp_path / "x.yaml").write_text(json.dumps(content()))
+    program = (
+        "import sys; from stockpot.cli.entry import exit_code; "
+        f"code = exit_code(['run', {str(tmp_path / 'x.yaml')!r}, '--dry-run']); "
+        "print(code, sorted({'torch', 'transformers', 'sklearn'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=tmp_path)
+    lines = done.stdout.splitlines()
+    assert lines[0] == "x: 4 runs"
+    assert lines[-1] == "0 []"
+    assert [path.name for path in tmp_path.iterdir()] == ["x.yaml"]
