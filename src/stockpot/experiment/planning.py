@@ -18,7 +18,6 @@ __all__ = ["Plan", "plan"]
 
 #: Bytes a parameter: fp32 weights, gradients and AdamW's two moments; weights and a float64 running sum.
 _TRAINING_BYTES, _EVALUATION_BYTES = 16, 12
-_CLASSES_UNKNOWN = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,6 +218,7 @@ def _prediction_bytes(config: ExperimentConfig, k: int, examples: Mapping[str, i
     """Cached logits (fp32) and labels of all that is predicted, candidates included."""
     if any(n is None for name, n in examples.items() if name != "train"):
         return None
-    classes = len(config.task.labels) if config.task.labels is not None else _CLASSES_UNKNOWN
+    labels: object = config.task.labels
+    classes = 1000 if labels == "imagenet" else len(config.task.labels or "?")
     rows = sum(n for n in _forward(config, k, examples).values() if n is not None)
     return rows * (4 * classes + 8)

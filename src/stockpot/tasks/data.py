@@ -109,7 +109,7 @@ def load_splits(config: DataConfig, *, folder: Path, numbers: bool = False) -> d
         (('SSH tunnels',),)
     """
     sources = _sources(config, folder)
-    tables = _read_tables(sources.values())
+    tables = _read_tables(sources.values(), config.columns)
     rows = _drawn_rows(config, sources, tables)
     for name, shift in config.shifts.items():
         rows[f"shift:{name}"] = _rows_of_shift(shift, f"shift:{name}", sources, tables, rows)
@@ -138,7 +138,7 @@ def _source(config: DataConfig, split: SplitConfig | ShiftConfig, folder: Path) 
     return _Source(file, path, split.text or config.text, split.label or config.label)
 
 
-def _read_tables(sources: Iterable[_Source]) -> dict[Path, Table]:
+def _read_tables(sources: Iterable[_Source], header: Sequence[str] | None) -> dict[Path, Table]:
     """Every file once, with all the columns any split needs."""
     names: dict[Path, str] = {}
     columns: dict[Path, list[str]] = {}
@@ -149,7 +149,7 @@ def _read_tables(sources: Iterable[_Source]) -> dict[Path, Table]:
     errors: list[DataError] = []
     for path, name in names.items():
         try:
-            tables[path] = read_table(path, columns[path], name=name)
+            tables[path] = read_table(path, columns[path], name=name, header=header)
         except DataError as exc:
             errors.append(exc)
     if errors:
@@ -178,8 +178,17 @@ def _drawn_rows(
     return rows
 
 
-def cut_rows(splits: Mapping[str, SplitConfig], n_rows: int, file: str, seed: int) -> dict[str, Sequence[int]]:
-    """The rows of the splits that share a file of `n_rows`: one permutation by `seed`, cut in the splits' order.
+def cut_rows(
+    splits: Mapping[str, SplitConfig], n_rows: int, file: str, seed: int, *, order: Sequence[int] | None = None
+) -> dict[str, Sequence[int]]:
+    """The rows of the splits that share a file of `n_rows`: one permutation, cut in the splits' order.
+
+    Args:
+        splits: their sizes.
+        n_rows: of the file.
+        file: what to call it.
+        seed: of the permutation.
+        order: the permutation itself, where it is made otherwise.
 
     Raises:
         DataError: more rows asked for than there are, or one split without a size beside others.
@@ -201,7 +210,7 @@ def cut_rows(splits: Mapping[str, SplitConfig], n_rows: int, file: str, seed: in
     if needed > n_rows:
         asked = ", ".join(f"{name} {size}" for name, size in sizes.items())
         raise DataError(f"{file} has {n_rows} rows, but {needed} are asked for ({asked})", fix="ask for fewer rows")
-    permutation = np.random.default_rng(seed).permutation(n_rows).tolist()
+    permutation = list(order) if order is not None else np.random.default_rng(seed).permutation(n_rows).tolist()
     ends = np.cumsum(list(sizes.values())).tolist()
     return {name: permutation[end - size : end] for (name, size), end in zip(sizes.items(), ends, strict=True)}
 

@@ -19,6 +19,7 @@ from stockpot.tasks.gradients import MICRO_ROWS
 from stockpot.tasks.hardware import import_hf
 from stockpot.tasks.image_cache import ImageCache
 from stockpot.tasks.image_models import ImageModel, image_model, network_inputs
+from stockpot.tasks.imagenet import with_known_classes
 from stockpot.tasks.images import decoded, encode_image_labels, load_image_splits, project, split_digest
 from stockpot.tasks.text import VOLATILE_KEYS, TextClassification, model_config, model_labels, sha256_of, try_metric
 
@@ -61,7 +62,7 @@ class ImageClassification(TextClassification):
         n_threads: int | None = None,
         own_labels: bool = True,
     ) -> None:
-        self.config = config
+        self.config = config = with_known_classes(config, folder)
         self.metric = config.metric
         self._model_folder = model_folder
         self._n_threads = n_threads or available_cores()

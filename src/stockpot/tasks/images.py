@@ -36,6 +36,7 @@ __all__ = [
     "load_image_splits",
     "project",
     "split_digest",
+    "stratified_order",
 ]
 
 Groups: TypeAlias = tuple[tuple[int, ...], ...]
@@ -101,7 +102,7 @@ def load_image_splits(config: ImageDataConfig, *, folder: Path, cache: ImageCach
         place[name] = (path, Labelled(config.image, config.label, labels))
         if place[name] not in read:
             read[place[name]] = read_items(*place[name], name=split.path or config.path or "")
-    chosen = _chosen(config, place, read)
+    chosen = _chosen(config, place, read, folder)
     found = {
         name: _split(name, chosen[name], split, _source_name(split, config), cache) for name, split in wanted.items()
     }
@@ -123,18 +124,85 @@ def _chosen(
     config: ImageDataConfig,
     place: Mapping[str, tuple[Path, Labelled]],
     read: Mapping[tuple[Path, Labelled], list[ImageItem]],
+    folder: Path,
 ) -> dict[str, list[ImageItem]]:
     chosen: dict[str, list[ImageItem]] = {}
     for source, items in read.items():
         sharing = {name: split for name, split in config.splits.items() if place[name] == source}
-        sizes = {name: SplitConfig(rows=split.rows, fraction=split.fraction) for name, split in sharing.items()}
+        listed = {name: _listed(split, source[0], items, folder) for name, split in sharing.items() if split.list}
+        chosen |= listed
+        taken = {item.name for found in listed.values() for item in found}
+        left = [item for item in items if item.name not in taken] if taken else items
+        sizes = {
+            name: SplitConfig(rows=split.rows, fraction=split.fraction)
+            for name, split in sharing.items()
+            if name not in listed
+        }
         if sizes:
-            rows = cut_rows(sizes, len(items), _source_name(next(iter(sharing.values())), config), config.seed)
-            chosen |= {name: [items[row] for row in rows[name]] for name in sharing}
+            order = stratified_order([item.label for item in left], config.seed) if config.stratify else None
+            name = _source_name(next(iter(sharing.values())), config)
+            rows = cut_rows(sizes, len(left), name, config.seed, order=order)
+            chosen |= {name: [left[row] for row in rows[name]] for name in sizes}
     for name, shift in config.shifts.items():
         if shift.of is None:
-            chosen[f"shift:{name}"] = _first(read[place[f"shift:{name}"]], shift.first, f"shift:{name}")
-    return chosen
+            kept = _of_classes(read[place[f"shift:{name}"]], shift)
+            chosen[f"shift:{name}"] = _first(kept, shift.first, f"shift:{name}")
+    return {
+        name: _of_classes(items, config.splits[name]) if name in config.splits else items
+        for name, items in chosen.items()
+    }
+
+
+def _of_classes(items: Sequence[ImageItem], settings: ImageSplitConfig | ImageShiftConfig) -> list[ImageItem]:
+    """The items that the split is about, where others are to be left out."""
+    if not settings.skip_other_classes:
+        return list(items)
+    kept = set(settings.class_map if isinstance(settings.class_map, dict) else settings.class_subset or ())
+    return [item for item in items if str(item.label) in kept]
+
+
+def _listed(split: ImageSplitConfig, path: Path, items: Sequence[ImageItem], folder: Path) -> list[ImageItem]:
+    """The items that a file names, in its order.
+
+    Raises:
+        DataError: the file cannot be read, or names what is not there.
+    """
+    source = resolve_file(split.list or "", folder)
+    try:
+        lines = [line.strip() for line in source.read_text(encoding="utf-8").splitlines() if line.strip()]
+    except (OSError, UnicodeDecodeError) as exc:
+        raise DataError(f"{split.list} cannot be read: {exc}", fix="give a text file with one path a line") from exc
+    by_name = {item.name: item for item in items}
+    missing = [line for line in lines if line not in by_name]
+    if missing or not lines:
+        shown = ", ".join(missing[:5]) or "it is empty"
+        raise DataError(
+            f"{split.list}: {len(missing)} of {len(lines)} lines name no image under {path.name}: {shown}",
+            fix=f"give paths relative to it, such as {items[0].name}",
+        )
+    return [by_name[line] for line in dict.fromkeys(lines)]
+
+
+def stratified_order(labels: Sequence[str | int], seed: int) -> list[int]:
+    """A random order in which every stretch holds the classes in the shares of the whole, to about one item each.
+
+    The j-th of a class's m shuffled items is put at (j + u) / m, with one u a class, uniform on [0, 1).
+
+    Example:
+        >>> order = stratified_order(["a"] * 8 + ["b"] * 4, seed=0)
+        >>> sorted(sum(row >= 8 for row in order[start : start + 6]) for start in (0, 6))
+        [2, 2]
+    """
+    generator = np.random.default_rng([seed, 1])
+    rows_of: dict[str, list[int]] = {}
+    for row, label in enumerate(labels):
+        rows_of.setdefault(str(label), []).append(row)
+    placed = []
+    for label in sorted(rows_of):
+        rows = generator.permutation(rows_of[label]).tolist()
+        start = generator.random()
+        placed += [((at + start) / len(rows), row) for at, row in enumerate(rows)]
+    return [row for _, row in sorted(placed)]
 
 
 def _first(items: Sequence[ImageItem], first: int | None, name: str) -> list[ImageItem]:
@@ -208,14 +276,17 @@ def encode_image_labels(
     """
     own = {name: split.rows for name, split in splits.items() if not split.settings.class_map and not _of(split)}
     maps = {name: split.rows for name, split in splits.items() if split.settings.class_map and not _of(split)}
-    names, ids = encode_labels(with_uniform_labels(own), labels, model_labels=model_labels)
+    # Split by split: one set may name its classes where another numbers them (ImageNet-V2's folders).
+    uniform = {name: with_uniform_labels({name: rows})[name] for name, rows in own.items()}
+    names, ids = encode_labels(uniform, labels, model_labels=model_labels)
     groups: dict[str, Groups | None] = dict.fromkeys(splits)
     for name in own:
         groups[name] = _subset(splits[name], ids[name], names)
         if (group := groups[name]) is not None:
             ids[name] = _renumbered(name, ids[name], group, names)
     for name, rows in maps.items():
-        mapping = splits[name].settings.class_map or {}
+        given = splits[name].settings.class_map
+        mapping = given if isinstance(given, dict) else {}
         groups[name] = tuple(_numbers(meant, names, f"{name}: class_map") for meant in mapping.values())
         renamed = replace(rows, labels=tuple(str(label) for label in rows.labels))
         ids[name] = encode_labels({name: renamed}, tuple(mapping)).ids[name]
@@ -235,7 +306,7 @@ def _subset(split: ImageSplit, ids: np.ndarray[Any, Any], names: Sequence[str]) 
         return None
     if subset == "present":
         return tuple((int(number),) for number in np.unique(ids))
-    return tuple((number,) for number in sorted(_numbers(subset, names, f"{split.rows.name}: class_subset")))
+    return tuple((number,) for number in sorted(_numbers(tuple(subset), names, f"{split.rows.name}: class_subset")))
 
 
 def _numbers(wanted: Sequence[str], names: Sequence[str], where: str) -> tuple[int, ...]:

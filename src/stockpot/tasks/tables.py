@@ -40,7 +40,7 @@ class Table:
         return len(self.lines)
 
 
-def read_table(path: Path, columns: Iterable[str], *, name: str) -> Table:
+def read_table(path: Path, columns: Iterable[str], *, name: str, header: Sequence[str] | None = None) -> Table:
     """The wanted columns of a file; the ending of its name says what it is.
 
     `.tsv`, `.tab` (no quoting: tabs separate, quotes are text), `.csv` (quoted as in RFC 4180), `.jsonl`, `.ndjson`, in
@@ -50,6 +50,7 @@ def read_table(path: Path, columns: Iterable[str], *, name: str) -> Table:
         path: the file.
         columns: those needed.
         name: what to call the file in errors.
+        header: the columns of a separated file whose first line is a row already.
 
     Raises:
         DataError: no such file, unknown ending, damaged, not UTF-8, no rows, ragged rows, repeated or missing columns.
@@ -68,7 +69,7 @@ def read_table(path: Path, columns: Iterable[str], *, name: str) -> Table:
     if kind in _PARQUET and not compressed:
         table = _read_parquet(path, wanted, name)
     elif kind in _READERS:
-        table = _READERS[kind](_read_text(path, name), wanted, name)
+        table = _READERS[kind](_read_text(path, name), wanted, name, header)
     else:
         known = ", ".join([*_READERS, *_PARQUET])
         raise DataError(f"{name}: unknown kind of file; known: {known} (text also {', '.join(_DECOMPRESS)})")
@@ -124,20 +125,19 @@ def _read_text(path: Path, name: str) -> str:
         raise DataError(f"{name}, line {line}: {wrong} is not UTF-8", fix="save the file as UTF-8") from exc
 
 
-def _read_tsv(text: str, wanted: Sequence[str], name: str) -> Table:
-    return _read_separated(
-        csv.reader(io.StringIO(text, newline=""), delimiter="\t", quoting=csv.QUOTE_NONE), wanted, name
-    )
+def _read_tsv(text: str, wanted: Sequence[str], name: str, header: Sequence[str] | None) -> Table:
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter="\t", quoting=csv.QUOTE_NONE)
+    return _read_separated(reader, wanted, name, header)
 
 
-def _read_csv(text: str, wanted: Sequence[str], name: str) -> Table:
+def _read_csv(text: str, wanted: Sequence[str], name: str, header: Sequence[str] | None) -> Table:
     # strict: without it one stray quote swallows the rest of the file into one field without a word.
-    return _read_separated(csv.reader(io.StringIO(text, newline=""), strict=True), wanted, name)
+    return _read_separated(csv.reader(io.StringIO(text, newline=""), strict=True), wanted, name, header)
 
 
-def _read_separated(reader: Any, wanted: Sequence[str], name: str) -> Table:
+def _read_separated(reader: Any, wanted: Sequence[str], name: str, given: Sequence[str] | None) -> Table:
     rows = _numbered_rows(reader, name)
-    _, header = next(rows, (0, None))
+    header = list(given) if given is not None else next(rows, (0, None))[1]
     if header is None:
         raise DataError(f"{name} is empty", fix="give a file with a header and rows")
     _check_columns(header, wanted, name)
@@ -174,7 +174,8 @@ def _check_columns(there: Sequence[str], wanted: Sequence[str], name: str) -> No
     raise_problems(missing, f"{name} has the columns {', '.join(there)}", fix="correct `text` or `label`")
 
 
-def _read_json_lines(text: str, wanted: Sequence[str], name: str) -> Table:
+def _read_json_lines(text: str, wanted: Sequence[str], name: str, header: Sequence[str] | None) -> Table:
+    del header  # every line names its columns
     numbered = [(at, line) for at, line in enumerate(text.split("\n"), 1) if line.strip()]
     parsed = [(at, _parse_object(line)) for at, line in numbered]
     wrong = (f"line {at}: {row}" for at, row in parsed if isinstance(row, str))
@@ -194,7 +195,7 @@ def _parse_object(line: str) -> dict[str, Any] | str:
     return value if isinstance(value, dict) else f"a {type(value).__name__}, not an object"
 
 
-_Reader = Callable[[str, Sequence[str], str], Table]
+_Reader = Callable[[str, Sequence[str], str, Sequence[str] | None], Table]
 _READERS: Mapping[str, _Reader] = {
     ".tsv": _read_tsv,
     ".tab": _read_tsv,
