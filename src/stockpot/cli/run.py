@@ -17,6 +17,9 @@ def run(
     out: OptionalOut = None,
     workers: Workers = None,
     fresh: Fresh = False,
+    tiny: Annotated[
+        bool, typer.Option("--tiny", help="Shrink architecture and data: does the file run from end to end?")
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what it would do and cost; do nothing.")] = False,
 ) -> None:
     """Do it all: fine-tune, cook every recipe, compare, write soups and table.
@@ -40,7 +43,11 @@ def run(
     from stockpot.experiment import default_output
     from stockpot.experiment import run as run_experiment
 
-    folder = out or default_output(config)
+    folder = out or default_output(config).with_name(f"{default_output(config).name}{'-tiny' if tiny else ''}")
+    if tiny:
+        from stockpot.experiment.tiny import tiny_experiment
+
+        config = tiny_experiment(config, folder.with_name(f"{folder.name}-made-up"))
     with progress_lines() as report:
         results = run_experiment(config, folder, fresh=fresh, n_workers=workers, on_progress=report)
     print_results(results)

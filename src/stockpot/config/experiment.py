@@ -101,6 +101,8 @@ class ExperimentConfig(Settings):
         acceptance: greedy's and pruned's rule.
         max_evaluations: candidates that greedy evaluates at most, >= 1; its soup is approximate then. null: all.
         learned: how learned soups are learned.
+        tiny: keys of a configuration that shrinks the architecture, with `model_type` (transformers) or `architecture`
+            (timm); `stockpot run --tiny` needs it, nothing else looks at it.
     """
 
     name: Annotated[str, Field(min_length=1)]
@@ -114,6 +116,7 @@ class ExperimentConfig(Settings):
     acceptance: AcceptanceConfig = AcceptanceConfig()
     max_evaluations: int | None = Field(default=None, ge=1)
     learned: LearnedConfig = LearnedConfig()
+    tiny: dict[str, Any] | None = None
 
     _folder: Path = PrivateAttr(default=Path())
 
@@ -131,6 +134,13 @@ class ExperimentConfig(Settings):
         if task.data.train is None:
             raise several([(("data", "train"), "is missing; an experiment fine-tunes, so it needs a train split")])
         return task
+
+    @field_validator("tiny")
+    @classmethod
+    def _one_library(cls, tiny: dict[str, Any] | None) -> dict[str, Any] | None:
+        if tiny is not None and ("model_type" in tiny) == ("architecture" in tiny):
+            raise several([((), "needs either model_type (transformers) or architecture (timm)")])
+        return tiny
 
     @field_validator("recipes")
     @classmethod

@@ -1,0 +1,71 @@
+"""An experiment shrunk to minutes: the same file, the same architecture made small, data of the same layout made up."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from stockpot.config import ExperimentConfig, SweepConfig, canonical, experiment_config
+from stockpot.errors import ConfigError
+from stockpot.experiment.tiny_data import make_images, make_tables
+from stockpot.experiment.tiny_models import make_image_model, make_text_model
+
+__all__ = ["tiny_experiment"]
+
+_RUNS, _ORDERS = 3, 1
+#: Settings of a run that would make it long.
+_SHORT: Mapping[str, Any] = {"epochs": 1, "batch_size": 4, "warmup_steps": 1}
+_LEARNED: Mapping[str, Any] = {"epochs": 1, "least_steps": 2, "batch_size": 4, "check_every": 1}
+
+
+def tiny_experiment(config: ExperimentConfig, folder: Path) -> ExperimentConfig:
+    """Makes a small network and small data, and the experiment on them.
+
+    Nothing about the numbers that come out means anything: it shows that the file runs from end to end.
+
+    Args:
+        config: an experiment whose `tiny` says how its architecture is shrunk.
+        folder: gets `model` and `data`.
+
+    Returns:
+        The experiment with at most 3 runs of one epoch, everything else as in the file.
+
+    Raises:
+        ConfigError: the experiment has no `tiny`.
+    """
+    if config.tiny is None:
+        raise ConfigError(
+            f"{config.name}: no `tiny`, so its architecture cannot be shrunk",
+            fix="add `tiny: {model_type: ..., hidden_size: 32, ...}`, what transformers calls the architecture",
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    content = config.model_dump(mode="json")
+    task = content["task"]
+    if task["family"] in _IMAGE_FAMILIES:
+        task["data"], task["labels"], side = make_images(config.task, folder / "data")
+        make_image_model(config.tiny, folder / "model", labels=task["labels"], side=side)
+    else:
+        task["data"], words = make_tables(config.task, folder / "data")
+        make_text_model(config.tiny, folder / "model", words=words)
+    task["evaluation"] |= {"batch_size": 4, "device": "cpu", "precision": "fp32"}
+    if "max_length" in task["evaluation"]:
+        task["evaluation"]["max_length"] = 16
+    if task.get("model") is not None:
+        task["model"] = str(folder / "model")
+    content |= {
+        "initialisation": str(folder / "model"),
+        "sweep": _short_sweep(config.sweep),
+        "random_orders": _ORDERS,
+        "learned": {**content["learned"], **_LEARNED},
+    }
+    return experiment_config({name: value for name, value in content.items() if name != "tiny"}, folder)
+
+
+_IMAGE_FAMILIES = frozenset({"image-classification"})
+
+
+def _short_sweep(sweep: SweepConfig) -> dict[str, Any]:
+    space = canonical(sweep)["space"]
+    space |= {name: value for name, value in _SHORT.items() if name in space or name != "warmup_steps"}
+    return {"runs": min(sweep.runs, _RUNS), "seed": sweep.seed, "space": space}

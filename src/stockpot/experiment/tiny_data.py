@@ -1,0 +1,208 @@
+"""Made-up data in the layout that a task names: tables, class folders, IDX files, ObjectNet's own files."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import random
+import struct
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from stockpot.config import ImageTaskConfig, TaskConfig
+
+__all__ = ["make_images", "make_tables"]
+
+_N_ROWS, _N_EACH, _SIDE = 24, 4, 32
+_NOUNS = ("stone", "river", "engine", "letter", "garden", "window", "signal", "harbour")
+_VERBS = ("moves", "falls", "answers", "waits", "opens", "holds")
+#: As many synsets as a tiny ImageNet has.
+_SYNSETS = ("n01440764", "n01443537", "n01484850", "n01491361")
+
+
+# ---------------------------------------------------------------------------------------------------------- tables
+
+
+def make_tables(task: TaskConfig, folder: Path) -> tuple[dict[str, Any], list[str]]:
+    """Every file that the task names, with 24 rows for each split that reads it; and the words in them.
+
+    Args:
+        task: of texts.
+        folder: where the files go.
+
+    Returns:
+        The task's `data` for these files, and every word in use.
+    """
+    data: Any = task.data.model_dump(mode="json")
+    generator = random.Random(0)
+    labels = _labels(task)
+    readers: dict[str, set[str]] = {}
+    n_readers: dict[str, int] = {}
+    for split in _table_splits(data):
+        file = split.get("file") or data["file"]
+        columns = {*(split.get("text") or data["text"]), split.get("label") or data["label"]}
+        readers.setdefault(file, set()).update(columns)
+        n_readers[file] = n_readers.get(file, 0) + 1
+    for shift in data["shifts"].values():
+        if shift.get("of") and shift.get("text"):
+            readers[(data["test"] or {}).get("file") or data["file"]].update(shift["text"])
+    names = {file: f"{number}-{Path(file).name}" for number, file in enumerate(readers)}
+    label_columns = {data["label"], *(split.get("label") for split in _table_splits(data) if split.get("label"))}
+    for number, (file, columns) in enumerate(readers.items()):
+        header = data["columns"] or sorted(columns)
+        rows = [
+            {c: _cell(generator, c in label_columns, labels, at, f"{number}{at}") for c in header}
+            for at in range(_N_ROWS * n_readers[file])
+        ]
+        _write_table(folder / names[file], header, rows, with_header=data["columns"] is None)
+    for split in _table_splits(data):
+        split["file"] = str((folder / names[split.get("file") or data["file"]]).resolve())
+        if split.get("rows") or split.get("fraction"):
+            split |= {"rows": _N_ROWS, "fraction": None}
+    for shift in data["shifts"].values():
+        shift["first"] = 8 if shift.get("first") else None
+    data["file"] = None
+    words = sorted({*_NOUNS, *_VERBS, *labels, *map(str, range(10)), *"abcdefghijklmnopqrstuvwxyz"})
+    return data, words
+
+
+def _table_splits(data: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    yield from (data[name] for name in ("train", "held_out", "test") if data[name] is not None)
+    yield from (shift for shift in data["shifts"].values() if shift.get("of") is None)
+
+
+def _labels(task: TaskConfig) -> tuple[str, ...]:
+    if task.is_regression:
+        return ()
+    return tuple(task.labels or ("0", "1"))
+
+
+def _cell(generator: random.Random, is_label: bool, labels: Sequence[str], at: int, mark: str) -> str:
+    if is_label:
+        return labels[at % len(labels)] if labels else f"{generator.uniform(0, 5):.2f}"
+    leaning = _NOUNS[at % len(labels) if labels else 0]
+    return (
+        f"{leaning} {generator.choice(_VERBS)} {generator.choice(_NOUNS)} {' '.join(mark)} {generator.choice(_VERBS)}"
+    )
+
+
+def _write_table(path: Path, header: Sequence[str], rows: list[dict[str, str]], *, with_header: bool) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    kinds = path.suffixes
+    if ".parquet" in kinds:
+        import pyarrow
+        import pyarrow.parquet
+
+        pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), path)
+        return
+    if ".jsonl" in kinds:
+        lines = [json.dumps(row) for row in rows]
+    else:
+        separator = "," if ".csv" in kinds else "\t"
+        lines = [separator.join(row[column] for column in header) for row in rows]
+        if with_header:
+            lines.insert(0, separator.join(header))
+    text = ("\n".join(lines) + "\n").encode()
+    path.write_bytes(gzip.compress(text) if path.suffix == ".gz" else text)
+
+
+# ---------------------------------------------------------------------------------------------------------- images
+
+
+def make_images(task: TaskConfig, folder: Path) -> tuple[dict[str, Any], list[str], int]:
+    """Every path that the task names, with a few pictures of each class in the layout that the path has.
+
+    Args:
+        task: of images.
+        folder: where they go.
+
+    Returns:
+        The task's `data` for these paths, the names of the classes, and the side of the pictures in pixels.
+    """
+    assert isinstance(task, ImageTaskConfig)
+    data: Any = task.data.model_dump(mode="json")
+    labels = list(_SYNSETS if task.labels in (None, "imagenet") else task.labels)[:4]
+    places: dict[str, str] = {}
+    splits = [data[name] for name in ("train", "held_out", "test") if data[name] is not None]
+    splits += [shift for shift in data["shifts"].values() if shift.get("of") is None]
+    is_idx = False
+    for split in splits:
+        given = split.get("path") or data["path"]
+        is_idx = is_idx or "idx3" in given
+        if given not in places:
+            places[given] = str(
+                _make_place(folder / str(len(places)), given, split, labels, seed=len(places)).resolve()
+            )
+        split["path"] = places[given]
+        split["list"] = split["mappings"] = None
+        if split.get("class_subset") in {"imagenet-a", "imagenet-r"}:
+            split["class_subset"] = labels[:2]
+    for name in ("train", "held_out", "test"):
+        split = data[name]
+        if split is not None and _is_shared(split["path"], splits):
+            split |= {"rows": 8, "fraction": None}
+    for shift in data["shifts"].values():
+        shift["first"] = 4 if shift.get("first") else None
+    data |= {"path": None, "cache": str((folder / "cache").resolve())}
+    return data, (labels if not is_idx else [str(n) for n in range(len(labels))]), 28 if is_idx else _SIDE
+
+
+def _is_shared(path: str, splits: Sequence[dict[str, Any]]) -> bool:
+    return [split["path"] for split in splits].count(path) > 1
+
+
+def _make_place(folder: Path, given: str, split: dict[str, Any], labels: Sequence[str], *, seed: int) -> Path:
+    if "idx3" in given:
+        return _make_idx(folder, Path(given).name, len(labels), seed=seed)
+    if split.get("class_map") == "objectnet":
+        _make_mappings(folder / "mappings", labels)
+        return _make_folders(folder / "images", ("alarm_clock", "banana", "t_shirt"), seed=seed)
+    if "imagenetv2" in given or "imagenet-v2" in given:
+        return _make_folders(folder, [str(number) for number in range(len(labels))], seed=seed)
+    if split.get("class_subset") in {"imagenet-a", "imagenet-r"}:
+        return _make_folders(folder, labels[:2], seed=seed)
+    return _make_folders(folder, labels, seed=seed)
+
+
+def _pictures(n: int, side: int, channels: int, seed: int) -> np.ndarray[Any, Any]:
+    return np.random.default_rng([seed, 7]).integers(0, 256, (n, side, side, channels), dtype=np.uint8)
+
+
+def _make_folders(folder: Path, names: Sequence[str], *, seed: int) -> Path:
+    from PIL import Image
+
+    pictures = iter(_pictures(len(names) * _N_EACH, _SIDE + 6, 3, seed))
+    for name in names:
+        (folder / name).mkdir(parents=True, exist_ok=True)
+        for number in range(_N_EACH):
+            Image.fromarray(next(pictures)).save(folder / name / f"{number}.JPEG")
+    return folder
+
+
+def _make_idx(folder: Path, name: str, n_classes: int, *, seed: int) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    n = 24
+    images = _pictures(n, 28, 1, seed)[..., 0]
+    labels = np.arange(n, dtype=np.uint8) % n_classes
+    pack = gzip.compress if name.endswith(".gz") else bytes
+    (folder / name).write_bytes(pack(struct.pack(">4I", 0x803, n, 28, 28) + images.tobytes()))
+    labels_name = name.replace("images-idx3", "labels-idx1")
+    (folder / labels_name).write_bytes(pack(struct.pack(">2I", 0x801, n) + labels.tobytes()))
+    return folder / name
+
+
+def _make_mappings(folder: Path, labels: Sequence[str]) -> None:
+    """ObjectNet's four files for the tiny classes: one folder means two of them, one means none."""
+    folder.mkdir(parents=True, exist_ok=True)
+    files: dict[str, Any] = {
+        "folder_to_objectnet_label.json": {"alarm_clock": "Alarm clock", "t_shirt": "T-shirt", "banana": "Banana"},
+        "objectnet_to_imagenet_1k.json": {"Alarm clock": "name 0; name 1", "T-shirt": "name 2"},
+        "pytorch_to_imagenet_2012_id.json": {str(number): number for number in range(len(labels))},
+    }
+    for name, content in files.items():
+        (folder / name).write_text(json.dumps(content), encoding="utf-8")
+    lines = "\n".join(f"name {number}" for number in range(len(labels)))
+    (folder / "imagenet_to_label_2012_v2").write_text(lines + "\n", encoding="utf-8")
