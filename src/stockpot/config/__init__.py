@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from stockpot.config.custom import CustomDataConfig, CustomTaskConfig
 from stockpot.config.experiment import (
     FOLLOW_UP_RECIPE_NAMES,
     PAPER_RECIPE_NAMES,
@@ -63,6 +64,8 @@ __all__ = [
     "VALUE_METRIC_NAMES",
     "AcceptanceConfig",
     "Choice",
+    "CustomDataConfig",
+    "CustomTaskConfig",
     "DataConfig",
     "Entry",
     "EvaluationConfig",

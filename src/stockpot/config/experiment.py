@@ -121,7 +121,8 @@ class ExperimentConfig(Settings):
     @classmethod
     def _trainable(cls, task: TaskConfig) -> TaskConfig:
         if task.family != "text-classification":
-            raise several([(("family",), f"got {task.family!r}; an experiment fine-tunes text classifiers only")])
+            wrong = f"got {task.family!r}; an experiment fine-tunes text-classification only"
+            raise several([(("family",), f"{wrong}; fine-tune by your own means, then `stockpot compare`")])
         if task.data.train is None:
             raise several([(("data", "train"), "is missing; an experiment fine-tunes, so it needs a train split")])
         return task

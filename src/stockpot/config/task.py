@@ -198,8 +198,8 @@ class TaskConfig(Settings):
         evaluation: how the network is run.
     """
 
-    # "image-classification" has a schema of its own, `stockpot.config.images`: `task_config` chooses by this key.
-    family: Literal["text-classification", "image-classification"]
+    # All but the first have a schema of their own in this room: `task_config` chooses by this key.
+    family: Literal["text-classification", "image-classification", "custom"]
     data: DataConfig
     model: _Name | None = None
     labels: _Labels | None = None

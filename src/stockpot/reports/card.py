@@ -48,6 +48,12 @@ from safetensors.numpy import load_file
 tensors = {}
 for file in sorted(Path("path/to/this/folder").glob("*.safetensors")):
     tensors |= load_file(file)"""
+#: Family -> the hub's word for what its models do.
+_PIPELINES = {
+    "text-classification": "text-classification",
+    "image-classification": "image-classification",
+    "lm": "text-generation",
+}
 _CLASSIFIER = """from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 model = AutoModelForSequenceClassification.from_pretrained("path/to/this/folder")
@@ -102,8 +108,8 @@ def _front_matter(record: SoupRecord, task_family: str | None, base_model: str |
     content: dict[str, Any] = {}
     if task_family == "text-classification" or _names_file(record.output, "config.json"):
         content["library_name"] = "transformers"
-    if task_family:
-        content["pipeline_tag"] = task_family
+    if task_family in _PIPELINES:
+        content["pipeline_tag"] = _PIPELINES[task_family]
     if base_model:
         content["base_model"] = base_model
     content["tags"] = ["model-soup", "stockpot"]

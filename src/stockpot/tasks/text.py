@@ -17,7 +17,7 @@ from stockpot.config import TaskConfig
 from stockpot.errors import ConfigError
 from stockpot.metrics import METRICS, per_example
 from stockpot.recipes import fold_logit_scale
-from stockpot.tasks.batches import Batch, Encodings, fixed_batch, fixed_batches, loose_batches, rows_by_bucket
+from stockpot.tasks.batches import Batch, Encodings, fixed_batch, loose_batches, rows_by_bucket
 from stockpot.tasks.classifier import ResidentClassifier, encoded
 from stockpot.tasks.data import Split, check_overlap, digest, encode_labels, encode_numbers, load_splits
 from stockpot.tasks.gradients import MICRO_ROWS, GradientOptions, ModuleGradient, cross_entropy, squared_error
@@ -338,7 +338,12 @@ class TextClassification:
 
     def _batches_of(self, split: str) -> list[Batch]:
         if split not in self._batches:
-            self._batches[split] = fixed_batches(self._encodings(split), batch_size=self.config.evaluation.batch_size)
+            size = self.config.evaluation.batch_size
+            self._batches[split] = [
+                self._batch(split, rows[start : start + size], size, bucket)
+                for bucket, rows in self._rows_by_bucket(split).items()
+                for start in range(0, len(rows), size)
+            ]
         return self._batches[split]
 
     def _rows_by_bucket(self, split: str) -> dict[int, list[int]]:
