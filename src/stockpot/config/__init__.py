@@ -20,6 +20,14 @@ from stockpot.config.images import (
     ImageTaskConfig,
 )
 from stockpot.config.learned import LearnedConfig
+from stockpot.config.lm import (
+    CHOICE_METRIC_NAMES,
+    LmDataConfig,
+    LmEvaluationConfig,
+    LmShiftConfig,
+    LmSplitConfig,
+    LmTaskConfig,
+)
 from stockpot.config.loading import (
     canonical,
     experiment_config,
@@ -44,6 +52,7 @@ from stockpot.config.space import (
 from stockpot.config.task import (
     CORRUPTION_NAMES,
     DRAWN_SPLITS,
+    LIKELIHOOD_METRIC_NAMES,
     METRIC_NAMES,
     VALUE_METRIC_NAMES,
     DataConfig,
@@ -54,10 +63,12 @@ from stockpot.config.task import (
 )
 
 __all__ = [
+    "CHOICE_METRIC_NAMES",
     "CORRUPTION_NAMES",
     "DRAWN_SPLITS",
     "FOLLOW_UP_RECIPE_NAMES",
     "IMAGE_CORRUPTION_NAMES",
+    "LIKELIHOOD_METRIC_NAMES",
     "METRIC_NAMES",
     "PAPER_RECIPE_NAMES",
     "RECIPE_NAMES",
@@ -78,6 +89,11 @@ __all__ = [
     "ImageTaskConfig",
     "Integers",
     "LearnedConfig",
+    "LmDataConfig",
+    "LmEvaluationConfig",
+    "LmShiftConfig",
+    "LmSplitConfig",
+    "LmTaskConfig",
     "LogUniform",
     "RunSettings",
     "ShiftConfig",

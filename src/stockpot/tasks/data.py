@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 
@@ -23,13 +23,17 @@ from stockpot.tasks.tables import Table, nearest, raise_problems, read_table
 __all__ = [
     "EncodedLabels",
     "Label",
+    "Source",
     "Split",
     "check_overlap",
     "cut_rows",
     "digest",
+    "drawn_rows",
     "encode_labels",
     "encode_numbers",
     "load_splits",
+    "read_tables",
+    "rows_of_shift",
     "with_uniform_labels",
 ]
 
@@ -68,13 +72,42 @@ class EncodedLabels(NamedTuple):
     ids: dict[str, np.ndarray[Any, np.dtype[np.int64]]]
 
 
-class _Source(NamedTuple):
-    """Where a split's cells stand."""
+class Drawn(Protocol):
+    """The size of a split, in any family's settings."""
+
+    @property
+    def rows(self) -> int | None:
+        """Number of rows."""
+
+    @property
+    def fraction(self) -> float | None:
+        """Share of the rows."""
+
+
+class Derived(Protocol):
+    """Where a shift's rows are from, in any family's settings."""
+
+    @property
+    def of(self) -> str | None:
+        """The split, if it is derived from one."""
+
+    @property
+    def first(self) -> int | None:
+        """How many of them."""
+
+
+class Source(NamedTuple):
+    """Where a split's cells stand; without a label where the texts are all there is."""
 
     file: str
     path: Path
     text: tuple[str, ...]
-    label: str
+    label: str | None
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Every column that is read."""
+        return self.text if self.label is None else (*self.text, self.label)
 
 
 # ---------------------------------------------------------------------------------------------------------- loading
@@ -109,10 +142,10 @@ def load_splits(config: DataConfig, *, folder: Path, numbers: bool = False) -> d
         (('SSH tunnels',),)
     """
     sources = _sources(config, folder)
-    tables = _read_tables(sources.values())
-    rows = _drawn_rows(config, sources, tables)
+    tables = read_tables(sources.values())
+    rows = drawn_rows(config.splits, config.seed, sources, tables)
     for name, shift in config.shifts.items():
-        rows[f"shift:{name}"] = _rows_of_shift(shift, f"shift:{name}", sources, tables, rows)
+        rows[f"shift:{name}"] = rows_of_shift(shift, f"shift:{name}", sources, tables, rows)
     _check_cells(sources, tables, rows, numbers=numbers)
     splits = {name: _split(name, source, tables[source.path], rows[name]) for name, source in sources.items()}
     for name, shift in config.shifts.items():
@@ -120,7 +153,7 @@ def load_splits(config: DataConfig, *, folder: Path, numbers: bool = False) -> d
     return splits if numbers else with_uniform_labels(splits)
 
 
-def _sources(config: DataConfig, folder: Path) -> dict[str, _Source]:
+def _sources(config: DataConfig, folder: Path) -> dict[str, Source]:
     sources = {name: _source(config, split, folder) for name, split in config.splits.items()}
     for name, shift in config.shifts.items():
         if shift.of is None:
@@ -131,20 +164,20 @@ def _sources(config: DataConfig, folder: Path) -> dict[str, _Source]:
     return sources
 
 
-def _source(config: DataConfig, split: SplitConfig | ShiftConfig, folder: Path) -> _Source:
+def _source(config: DataConfig, split: SplitConfig | ShiftConfig, folder: Path) -> Source:
     file = split.file or config.file
     assert file is not None
     path = resolve_file(file, folder).resolve()
-    return _Source(file, path, split.text or config.text, split.label or config.label)
+    return Source(file, path, split.text or config.text, split.label or config.label)
 
 
-def _read_tables(sources: Iterable[_Source]) -> dict[Path, Table]:
+def read_tables(sources: Iterable[Source]) -> dict[Path, Table]:
     """Every file once, with all the columns any split needs."""
     names: dict[Path, str] = {}
     columns: dict[Path, list[str]] = {}
     for source in sources:
         names.setdefault(source.path, source.file)
-        columns.setdefault(source.path, []).extend([*source.text, source.label])
+        columns.setdefault(source.path, []).extend(source.columns)
     tables: dict[Path, Table] = {}
     errors: list[DataError] = []
     for path, name in names.items():
@@ -167,18 +200,19 @@ def _together(errors: Sequence[DataError]) -> DataError:
 # ---------------------------------------------------------------------------------------------------------- which rows
 
 
-def _drawn_rows(
-    config: DataConfig, sources: Mapping[str, _Source], tables: Mapping[Path, Table]
+def drawn_rows(
+    splits: Mapping[str, Drawn], seed: int, sources: Mapping[str, Source], tables: Mapping[Path, Table]
 ) -> dict[str, Sequence[int]]:
+    """The rows of every split that is no shift; see `cut_rows`."""
     rows: dict[str, Sequence[int]] = {}
     for path, table in tables.items():
-        sharing = {name: split for name, split in config.splits.items() if sources[name].path == path}
+        sharing = {name: split for name, split in splits.items() if sources[name].path == path}
         if sharing:
-            rows |= cut_rows(sharing, table.n_rows, sources[next(iter(sharing))].file, config.seed)
+            rows |= cut_rows(sharing, table.n_rows, sources[next(iter(sharing))].file, seed)
     return rows
 
 
-def cut_rows(splits: Mapping[str, SplitConfig], n_rows: int, file: str, seed: int) -> dict[str, Sequence[int]]:
+def cut_rows(splits: Mapping[str, Drawn], n_rows: int, file: str, seed: int) -> dict[str, Sequence[int]]:
     """The rows of the splits that share a file of `n_rows`: one permutation by `seed`, cut in the splits' order.
 
     Raises:
@@ -206,7 +240,7 @@ def cut_rows(splits: Mapping[str, SplitConfig], n_rows: int, file: str, seed: in
     return {name: permutation[end - size : end] for (name, size), end in zip(sizes.items(), ends, strict=True)}
 
 
-def _size(name: str, split: SplitConfig, n_rows: int, file: str) -> int:
+def _size(name: str, split: Drawn, n_rows: int, file: str) -> int:
     if split.rows is not None:
         return split.rows
     # The fraction as it is written: in floating point 0.29 of 100 rows would be 28.
@@ -218,13 +252,14 @@ def _size(name: str, split: SplitConfig, n_rows: int, file: str) -> int:
     return size
 
 
-def _rows_of_shift(
-    shift: ShiftConfig,
+def rows_of_shift(
+    shift: Derived,
     name: str,
-    sources: Mapping[str, _Source],
+    sources: Mapping[str, Source],
     tables: Mapping[Path, Table],
     rows: Mapping[str, Sequence[int]],
 ) -> Sequence[int]:
+    """The rows of a shift: the first of test's, or of a file of its own."""
     available = rows[shift.of] if shift.of else range(tables[sources[name].path].n_rows)
     if shift.first is not None and shift.first > len(available):
         whose = shift.of or sources[name].file
@@ -238,7 +273,7 @@ def _rows_of_shift(
 
 
 def _check_cells(
-    sources: Mapping[str, _Source],
+    sources: Mapping[str, Source],
     tables: Mapping[Path, Table],
     rows: Mapping[str, Sequence[int]],
     *,
@@ -249,7 +284,7 @@ def _check_cells(
         f"{source.file}, line {table.lines[row]}: column {column!r} {wrong}"
         for name, source in sources.items()
         for table in [tables[source.path]]
-        for column in (*source.text, source.label)
+        for column in source.columns
         for row in rows[name]
         if (wrong := _wrong_cell(table.columns[column][row], is_label=column == source.label, numbers=numbers))
     )
@@ -281,8 +316,9 @@ def _number(value: object) -> float | None:
     return number if math.isfinite(number) else None
 
 
-def _split(name: str, source: _Source, table: Table, rows: Sequence[int]) -> Split:
+def _split(name: str, source: Source, table: Table, rows: Sequence[int]) -> Split:
     columns = [table.columns[column] for column in source.text]
+    assert source.label is not None, "every text has a label here"
     labels = table.columns[source.label]
     return Split(
         name,

@@ -20,7 +20,14 @@ from stockpot.recipes import fold_logit_scale
 from stockpot.tasks.batches import Batch, Encodings, fixed_batch, loose_batches, rows_by_bucket
 from stockpot.tasks.classifier import ResidentClassifier, encoded
 from stockpot.tasks.data import Split, check_overlap, digest, encode_labels, encode_numbers, load_splits
-from stockpot.tasks.gradients import MICRO_ROWS, GradientOptions, ModuleGradient, cross_entropy, squared_error
+from stockpot.tasks.gradients import (
+    MICRO_ROWS,
+    GradientOptions,
+    ModuleGradient,
+    SummedLoss,
+    cross_entropy,
+    squared_error,
+)
 from stockpot.tasks.hardware import Hardware, choose_hardware, import_hf
 from stockpot.tasks.racing import Raced, margins, race
 from stockpot.types import Incumbent, Ingredient, Predictions, Score, Soup
@@ -210,13 +217,17 @@ class TextClassification:
             ingredients,
             forward=lambda batch: self._projected("held_out", self._model.forward(batch)),
             labels=self._labels["held_out"],
-            loss=squared_error if self.config.is_regression else cross_entropy,
+            loss=self._summed_loss,
             batches=lambda rows: self._loose_batches("held_out", rows),
             options=options,
             n_threads=self._n_threads if self.hardware.device == "cpu" else 1,
             budget_bytes=budget_bytes,
             when_changed=self._model.forget,
         )
+
+    @property
+    def _summed_loss(self) -> SummedLoss:
+        return squared_error if self.config.is_regression else cross_entropy
 
     def prepared_forward(self, soup: Soup, split: str, *, max_batches: int) -> tuple[Callable[[], Any], int]:
         """A forward pass over a split's first batches, weights loaded, warmed up; and its number of examples."""
