@@ -51,7 +51,12 @@ def _lm(folder: Path, tiny: Path):
 
 
 #: Family -> (folder for files, folder of tiny models) -> (what makes the same task again, two ingredients).
-CASES: dict[str, Callable] = {"text-classification": _text, "image-classification": _image, "custom": _custom, "lm": _lm}
+CASES: dict[str, Callable] = {
+    "text-classification": _text,
+    "image-classification": _image,
+    "custom": _custom,
+    "lm": _lm,
+}
 
 
 @pytest.fixture(params=FAMILIES)

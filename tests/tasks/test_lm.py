@@ -21,6 +21,7 @@ from stockpot.tasks.lm_models import ABSENT
 from stockpot.types import Ingredient
 from tiny_lm import ARCHITECTURES, tiny_lm, tiny_lm_rows, tiny_lm_task, tiny_lm_tokenizer
 
+LEARNED = c.LearnedConfig(epochs=1, least_steps=20, batch_size=8)
 SCORINGS = ("likelihood", "multiple-choice")
 
 
@@ -54,15 +55,19 @@ def log_likelihoods(folder: Path, tokens: list[int], *, dtype: str = "float32") 
 
 
 def reference(folder: Path, task, split: str, **more) -> np.ndarray:
-    tokenizer = tiny_lm_tokenizer()
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(folder)  # transformers splits Qwen's texts otherwise: into letters
+    longest = task.config.evaluation.max_length
     if task.config.is_likelihood:
-        texts = [row["text"] for row in rows_of(task, split)]
-        return np.array([[log_likelihoods(folder, tokenizer(text)["input_ids"], **more).mean()] for text in texts])
+        texts = [tokenizer(row["text"])["input_ids"][:longest] for row in rows_of(task, split)]
+        return np.array([[log_likelihoods(folder, tokens, **more).mean()] for tokens in texts])
     found = np.full((len(task.item_ids(split)), 4), ABSENT)
     for at, row in enumerate(rows_of(task, split)):
         for number, choice in enumerate(row["options"]):
             tokens = tokenizer(f"{row['question']} {choice}")["input_ids"]
-            found[at, number] = log_likelihoods(folder, tokens, **more)[-len(choice.split()) :].sum()
+            n = len(tokens) - len(tokenizer(row["question"])["input_ids"])
+            found[at, number] = log_likelihoods(folder, tokens[-longest:], **more)[-n:].sum()
     return found
 
 
@@ -74,6 +79,9 @@ def test_predictions_are_the_plain_models(scoring, architecture, models, tmp_pat
     task.predict(single(second), "held_out")  # swapped in place, and back
     found = task.predict(single(first), "held_out")
     np.testing.assert_allclose(found.logits, reference(Path(first.source), task, "held_out"), atol=1e-5, rtol=1e-5)
+    if scoring == "likelihood" and architecture == "qwen2":
+        assert max(found.labels) == 47  # texts of many letters are cut
+        return
     if scoring == "likelihood":
         expected = [len(row["text"].split()) for row in rows_of(task, "held_out")]  # the first of the tokens is <s>
     else:
@@ -157,7 +165,7 @@ def test_rows_of_fewer_choices_never_answer_the_others(models, tmp_path) -> None
 
 
 def test_what_is_too_long_loses_its_start(models, tmp_path) -> None:
-    row = {"question": "red green blue fast slow small", "options": ["large server", "game"], "right": 1, "text": "a b c"}
+    row = {"question": "red green blue fast slow small", "options": ["large server", "game"], "right": 1}
     (tmp_path / "long.jsonl").write_text(json.dumps(row) + "\n")
     tokenizer, first = tiny_lm_tokenizer(), members(models)[0]
     evaluation = {"batch_size": 2, "max_length": 4, "precision": "fp32", "device": "cpu"}
@@ -212,7 +220,8 @@ def test_the_identity_knows_what_shapes_the_logits(models, tmp_path) -> None:
 def test_greedy_and_a_race_decide_as_without(models, tmp_path) -> None:
     path = tiny_lm_task(tmp_path)
     runs = members(models)
-    compared = compare(runs, path, out=tmp_path / "out", recipes=("uniform", "greedy", "ensemble", "learned"))
+    recipes = ("uniform", "greedy", "ensemble", "learned")
+    compared = compare(runs, task=path, learned=LEARNED, out=tmp_path / "out", recipes=recipes)
     rows = {row.method: row for row in compared.rows}
     plain = greedy(runs, load_task(path, runs[0]).evaluate)
     task = load_task(path, runs[0])
@@ -230,7 +239,7 @@ def test_likelihoods_are_compared_without_ensembles(models, tmp_path) -> None:
     runs = members(models)
     path = tiny_lm_task(tmp_path, "likelihood")
     recipes = ("uniform", "greedy", "ensemble", "greedy_ensemble", "learned")
-    compared = compare(runs, path, out=tmp_path / "out", recipes=recipes)
+    compared = compare(runs, task=path, learned=LEARNED, out=tmp_path / "out", recipes=recipes)
     rows = {row.method: row for row in compared.rows}
     assert not {"ensemble", "greedy_ensemble"} & set(rows)
     assert (compared.metric, compared.higher_is_better) == ("text_nll", False)

@@ -146,7 +146,7 @@ def scored_texts(tokenizer: Any, split: Split, *, max_length: int) -> list[tuple
         DataError: texts of a single token.
     """
     tokens = tokenizer([texts[0] for texts in split.texts])["input_ids"]
-    found = [(Scored(one[:max_length], 1),) for one in tokens]
+    found: list[tuple[Scored, ...]] = [(Scored(one[:max_length], 1),) for one in tokens]
     short = [
         f"{split.name}: {item} has {len(one)} token{'s' if len(one) != 1 else ''}"
         for item, one in zip(split.item_ids, tokens, strict=True)
@@ -156,9 +156,7 @@ def scored_texts(tokenizer: Any, split: Split, *, max_length: int) -> list[tuple
     return found
 
 
-def scored_choices(
-    tokenizer: Any, split: Split, *, separator: str, max_length: int
-) -> list[tuple[Scored, ...]]:
+def scored_choices(tokenizer: Any, split: Split, *, separator: str, max_length: int) -> list[tuple[Scored, ...]]:
     """Context, separator and choice as one text; the tokens that it does not share with the context alone count.
 
     What is longer than `max_length` loses tokens from its start.
@@ -189,4 +187,3 @@ def scored_choices(
 def _n_shared(first: Sequence[int], second: Sequence[int]) -> int:
     """Length of the common start."""
     return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(first, second, strict=False)))
-

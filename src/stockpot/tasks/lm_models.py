@@ -55,6 +55,8 @@ def scorer_of(reduction: Literal["sum", "mean"]) -> Callable[[Path, int], torch.
     import torch
 
     class Scorer(torch.nn.Module):
+        _model: Any
+
         def __init__(self, model: Any) -> None:
             super().__init__()
             for name, part in model.named_children():

@@ -32,7 +32,15 @@ from stockpot.tasks.hardware import Hardware, choose_hardware, import_hf
 from stockpot.tasks.racing import Raced, margins, race
 from stockpot.types import Incumbent, Ingredient, Predictions, Score, Soup
 
-__all__ = ["VOLATILE_KEYS", "TextClassification", "model_config", "model_labels", "sha256_of", "try_metric"]
+__all__ = [
+    "VOLATILE_KEYS",
+    "TextClassification",
+    "model_config",
+    "model_identity",
+    "model_labels",
+    "sha256_of",
+    "try_metric",
+]
 
 #: Raised whenever the way from text to logits changes: older predictions are then not reused.
 PREPROCESSING_VERSION = 1
@@ -336,7 +344,7 @@ class TextClassification:
         settings = self.config.evaluation
         return {
             "family": self.config.family,
-            "model": _model_identity(self._model_folder),
+            "model": model_identity(self._model_folder),
             "preprocessing": PREPROCESSING_VERSION,
             "max_length": settings.max_length,
             "batch_size": settings.batch_size,
@@ -402,7 +410,8 @@ _TOKENIZER_VOLATILE_KEYS = {
 }  # fmt: skip
 
 
-def _model_identity(folder: Path) -> Mapping[str, Any]:
+def model_identity(folder: Path) -> Mapping[str, Any]:
+    """What of a model's folder shapes its logits, beside the weights: the architecture and the tokenizer."""
     config = {key: value for key, value in model_config(folder).items() if key not in VOLATILE_KEYS}
     files = {
         name: hashlib.sha256((folder / name).read_bytes()).hexdigest()
