@@ -94,7 +94,14 @@ def _token_statistic(log_likelihoods: npt.ArrayLike, n_tokens: npt.ArrayLike) ->
 
 
 _TEXT_NLL = mean_metric("text_nll", _text_values, higher_is_better=False, kind="likelihoods")
-_TOKEN_NLL = Metric("token_nll", _token_value, higher_is_better=False, kind="likelihoods", prepare=_token_statistic)
+_TOKEN_NLL = Metric(
+    "token_nll",
+    _token_value,
+    higher_is_better=False,
+    kind="likelihoods",
+    prepare=_token_statistic,
+    answers=_text_values,
+)
 
 #: The metrics of this file, in the order in which they are listed.
 LIKELIHOOD_METRICS = (_TEXT_NLL, _TOKEN_NLL)
