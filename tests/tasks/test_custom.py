@@ -135,6 +135,22 @@ def test_gradients_are_differences(tmp_path) -> None:
             assert found.gradient.ravel()[k] == pytest.approx(slope, rel=0.02, abs=1e-3)
 
 
+def test_running_statistics_are_made_anew_over_the_loaders_training_rows(tmp_path) -> None:
+    import torch
+
+    runs, path = tiny_network_runs(tmp_path, 2), tiny_custom_task(tmp_path)
+    task = load_task(path, recalibrate=6)
+    plain, anew = load_task(path), task.predict(uniform(runs), "test")
+    found = task.running_statistics(uniform(runs))
+    words, module = task._model.module.words, sys.modules[task.config.loader.partition(":")[0]]
+    inputs, _ = module.load("train", {"rows": 30})  # six batches of five are all of it
+    with torch.no_grad():
+        expected = words(torch.tensor(inputs["words"])).mean(1).mean(0)
+    np.testing.assert_allclose(found["norm.running_mean"], expected.numpy(), atol=1e-6)
+    assert not np.array_equal(anew.logits, plain.predict(uniform(runs), "test").logits)
+    assert task.identity("test") != plain.identity("test")
+
+
 def test_numbers_are_predicted_too(tmp_path) -> None:
     code = CODE.replace("Linear(2, 3)", "Linear(2, 1)").replace("np.arange(10) % 3", "draw.normal(size=10)")
     task = load_task(_task(tmp_path, code, metric="mse"), folder=tmp_path)

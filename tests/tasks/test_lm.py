@@ -13,6 +13,8 @@ from stockpot import config as c
 from stockpot import write
 from stockpot.errors import ConfigError, DataError, EvaluationError, IncompatibleError
 from stockpot.experiment import compare
+from stockpot.experiment.analysing import AnalysisOptions, analyse
+from stockpot.experiment.diagnosing import diagnose
 from stockpot.metrics import METRICS
 from stockpot.recipes import ensemble, greedy, single, uniform
 from stockpot.tasks import load_task
@@ -262,6 +264,19 @@ def test_an_ensemble_of_likelihoods_is_refused(models, tmp_path) -> None:
         assert bench.evaluate_ensemble is None
         with pytest.raises(ConfigError, match="no ensemble"):
             bench.predictions(ensemble(runs), "test")
+
+
+def test_the_space_between_models_is_measured_in_their_loss(models, tmp_path) -> None:
+    path, runs = tiny_lm_task(tmp_path, "likelihood", metric="token_nll"), members(models)
+    start = Ingredient("start", str(tiny_lm(tmp_path / "start", seed=3)))
+    options = AnalysisOptions(line_points=3, orders=1, grid=3)
+    found = analyse(runs, tmp_path / "out", task=path, initialisation=start.source, options=options)
+    at_start = load_task(path, start).predict(single(start), "test")
+    expected = METRICS["text_nll"](at_start.logits, at_start.labels).value
+    assert found.line.measured["test"][0].loss == pytest.approx(expected)
+    assert not found.pairs
+    assert {curve.method for curve in found.count} == {"best", "uniform", "greedy"}
+    assert not diagnose(runs, task=path).is_refused
 
 
 def test_perplexity_weighs_tokens(models, tmp_path) -> None:
