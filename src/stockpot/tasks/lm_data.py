@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 
 from stockpot.config import LmDataConfig, resolve_file
 from stockpot.tasks.corruptions import corrupt
-from stockpot.tasks.data import Source, Split, drawn_rows, read_tables, rows_of_shift
+from stockpot.tasks.data import Split, read_tables
+from stockpot.tasks.rows import Source, drawn_rows, rows_of_shift
 from stockpot.tasks.tables import Table, raise_problems
 
 __all__ = ["Scored", "load_lm_splits", "scored_choices", "scored_texts"]
