@@ -27,6 +27,7 @@ class Bench:
 
         self.evaluate: Evaluate = as_evaluate(score)
         self.evaluate_ensemble: Evaluate | None = self.evaluate
+        self.has_logit_scale = True
         self.compared: list[tuple[str, str]] = []
 
     def open_gradient(self, ingredients: Sequence[Ingredient], learned: LearnedConfig) -> None:

@@ -24,6 +24,9 @@ def given_to(metric: str, n: int, seed: int, *, ties: bool = False) -> tuple[Any
         targets = generator.normal(size=n)
         predictions = targets + generator.normal(size=n)
         return (np.round(predictions), np.round(targets)) if ties else (predictions, targets)
+    if METRICS[metric].kind == "likelihoods":
+        means = -generator.gamma(4.0, 0.5, n)
+        return (np.round(means) if ties else means), generator.integers(1, 5 if ties else 500, n)
     n_classes = 2 if metric in ("f1", "accuracy_and_f1") else 4
     labels = generator.integers(0, n_classes, n)
     logits = generator.normal(size=(n, n_classes)) + np.eye(n_classes)[labels]

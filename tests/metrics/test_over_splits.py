@@ -41,7 +41,15 @@ def methods(
 
 
 def of_kind(metric: str, seed: int, n_items: int, **more: Any) -> tuple[Any, Any, Any]:
-    return methods(seed, n_items, values=METRICS[metric].kind == "values", **more)
+    a, b, ids = methods(seed, n_items, values=METRICS[metric].kind != "classes", **more)
+    if METRICS[metric].kind == "likelihoods":
+        a, b = ([_as_likelihoods(split) for split in splits] for splits in (a, b))
+    return a, b, ids
+
+
+def _as_likelihoods(split: Predictions) -> Predictions:
+    """Numbers below 0 and whole ones above."""
+    return Predictions(-np.exp(-split.logits / 2), 1 + np.round(10 * np.abs(split.labels)).astype(np.int64))
 
 
 # --- score_over_splits -------------------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ from typing import get_args
 import numpy as np
 import pytest
 
-from stockpot.config import METRIC_NAMES, VALUE_METRIC_NAMES, TaskConfig
+from stockpot.config import LIKELIHOOD_METRIC_NAMES, METRIC_NAMES, VALUE_METRIC_NAMES, TaskConfig
 from stockpot.errors import ConfigError
 from stockpot.metrics import METRICS, Metric, as_metric, bootstrap, per_example
 
@@ -14,12 +14,13 @@ def test_task_yaml_knows_every_metric() -> None:
     assert tuple(METRICS) == METRIC_NAMES
     assert get_args(TaskConfig.model_fields["metric"].annotation) == METRIC_NAMES
     assert tuple(name for name, metric in METRICS.items() if metric.kind == "values") == VALUE_METRIC_NAMES
+    assert tuple(name for name, metric in METRICS.items() if metric.kind == "likelihoods") == LIKELIHOOD_METRIC_NAMES
 
 
 def test_names_and_directions() -> None:
     assert all(metric.name == name for name, metric in METRICS.items())
     lower = {name for name, metric in METRICS.items() if not metric.higher_is_better}
-    assert lower == {"nll", "brier", "ece", "ece_equal_width", "mse"}
+    assert lower == {"nll", "brier", "ece", "ece_equal_width", "mse", "text_nll", "token_nll"}
     assert {name for name, metric in METRICS.items() if metric.kind == "values"} == {"mse", "r2", "spearman"}
 
 
@@ -32,8 +33,10 @@ def test_bounds_are_of_examples() -> None:
 @pytest.mark.parametrize("name", list(METRICS))
 def test_scores_bear_the_metrics_name_and_direction(name: str) -> None:
     metric = METRICS[name]
-    given = (np.eye(2), [0, 1]) if metric.kind == "classes" else ([0.0, 1.0], [0.0, 1.0])
-    score = metric(*given)
+    given = {
+        "classes": (np.eye(2), [0, 1]), "values": ([0.0, 1.0], [0.0, 1.0]), "likelihoods": ([-1.0, -2.0], [3, 4]),
+    }  # fmt: skip
+    score = metric(*given[metric.kind])
     assert (score.metric, score.higher_is_better, score.n_examples) == (name, metric.higher_is_better, 2)
     assert type(score.value) is float
     assert score.stderr is None or type(score.stderr) is float

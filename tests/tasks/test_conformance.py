@@ -13,7 +13,9 @@ from stockpot.metrics import METRICS
 from stockpot.recipes import ensemble, greedy, single, uniform
 from stockpot.tasks import FAMILIES, load_task
 from stockpot.types import Ingredient, Predictions
+from tiny_custom import tiny_custom_task, tiny_network_runs
 from tiny_images import tiny_image_model, tiny_image_task
+from tiny_lm import tiny_lm, tiny_lm_task
 from tiny_models import tiny_classifier, tiny_fine_tunes, tiny_task
 
 
@@ -37,8 +39,24 @@ def _image(folder: Path, tiny: Path):
     return lambda: load_task(tiny_image_task(folder), folder / "vit-1"), members
 
 
+def _custom(folder: Path, tiny: Path):
+    path = tiny_custom_task(folder)
+    return lambda: load_task(path), tiny_network_runs(folder, 2)
+
+
+def _lm(folder: Path, tiny: Path):
+    members = tuple(Ingredient(f"lm-{seed}", str(tiny_lm(folder / f"lm-{seed}", seed=seed))) for seed in (1, 2))
+    path = tiny_lm_task(folder)
+    return lambda: load_task(path, folder / "lm-1"), members
+
+
 #: Family -> (folder for files, folder of tiny models) -> (what makes the same task again, two ingredients).
-CASES: dict[str, Callable] = {"text-classification": _text, "image-classification": _image}
+CASES: dict[str, Callable] = {
+    "text-classification": _text,
+    "image-classification": _image,
+    "custom": _custom,
+    "lm": _lm,
+}
 
 
 @pytest.fixture(params=FAMILIES)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from stockpot.config.custom import CustomDataConfig, CustomTaskConfig
 from stockpot.config.experiment import (
     FINE_TUNED_FAMILIES,
     FOLLOW_UP_RECIPE_NAMES,
@@ -20,6 +21,14 @@ from stockpot.config.images import (
     ImageTaskConfig,
 )
 from stockpot.config.learned import LearnedConfig
+from stockpot.config.lm import (
+    CHOICE_METRIC_NAMES,
+    LmDataConfig,
+    LmEvaluationConfig,
+    LmShiftConfig,
+    LmSplitConfig,
+    LmTaskConfig,
+)
 from stockpot.config.loading import (
     canonical,
     experiment_config,
@@ -47,6 +56,7 @@ from stockpot.config.space import (
 from stockpot.config.task import (
     CORRUPTION_NAMES,
     DRAWN_SPLITS,
+    LIKELIHOOD_METRIC_NAMES,
     METRIC_NAMES,
     VALUE_METRIC_NAMES,
     DataConfig,
@@ -57,12 +67,14 @@ from stockpot.config.task import (
 )
 
 __all__ = [
+    "CHOICE_METRIC_NAMES",
     "CORRUPTION_NAMES",
     "DRAWN_SPLITS",
     "FINE_TUNED_FAMILIES",
     "FOLLOW_UP_RECIPE_NAMES",
     "IMAGE_CORRUPTION_NAMES",
     "IMAGE_SETTINGS",
+    "LIKELIHOOD_METRIC_NAMES",
     "METRIC_NAMES",
     "NAMED_SPACES",
     "PAPER_RECIPE_NAMES",
@@ -70,6 +82,8 @@ __all__ = [
     "VALUE_METRIC_NAMES",
     "AcceptanceConfig",
     "Choice",
+    "CustomDataConfig",
+    "CustomTaskConfig",
     "DataConfig",
     "Entry",
     "EvaluationConfig",
@@ -82,6 +96,11 @@ __all__ = [
     "ImageTaskConfig",
     "Integers",
     "LearnedConfig",
+    "LmDataConfig",
+    "LmEvaluationConfig",
+    "LmShiftConfig",
+    "LmSplitConfig",
+    "LmTaskConfig",
     "LogUniform",
     "RunSettings",
     "ShiftConfig",

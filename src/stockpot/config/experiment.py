@@ -129,8 +129,8 @@ class ExperimentConfig(Settings):
     @classmethod
     def _trainable(cls, task: TaskConfig) -> TaskConfig:
         if task.family not in FINE_TUNED_FAMILIES:
-            known = ", ".join(FINE_TUNED_FAMILIES)
-            raise several([(("family",), f"got {task.family!r}; an experiment fine-tunes {known}")])
+            wrong = f"got {task.family!r}; an experiment fine-tunes {', '.join(FINE_TUNED_FAMILIES)} only"
+            raise several([(("family",), f"{wrong}; fine-tune by your own means, then `stockpot compare`")])
         if task.data.train is None:
             raise several([(("data", "train"), "is missing; an experiment fine-tunes, so it needs a train split")])
         return task

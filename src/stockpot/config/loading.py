@@ -11,9 +11,11 @@ from pydantic import BaseModel
 
 from stockpot.config._problems import raise_problems, validated
 from stockpot.config._yaml import read_mapping
+from stockpot.config.custom import CustomTaskConfig
 from stockpot.config.experiment import ExperimentConfig
 from stockpot.config.images import ImageTaskConfig
 from stockpot.config.learned import LearnedConfig
+from stockpot.config.lm import LmTaskConfig
 from stockpot.config.task import TaskConfig
 from stockpot.errors import ConfigError, MissingExtraError
 
@@ -35,10 +37,12 @@ _PATH_KEYS = frozenset({"file", "model", "initialisation", "path"})
 _NO_IDENTITY = frozenset({"cache", "cache_gib", "tiny"})
 #: Settings that came later: left out as long as they change nothing, so that older experiments stay the same ones.
 _LATER: Mapping[str, Any] = {"columns": None, "recalibrate": 0}
-
-
-#: Families whose task has more or other keys than a task of texts.
-_OWN_SCHEMAS: Mapping[str, type[TaskConfig]] = {"image-classification": ImageTaskConfig}
+#: Families whose tasks have a schema of their own.
+_SCHEMAS: Mapping[str, type[TaskConfig]] = {
+    "image-classification": ImageTaskConfig,
+    "custom": CustomTaskConfig,
+    "lm": LmTaskConfig,
+}
 
 
 def task_config(content: Mapping[str, Any], folder: Path = Path(), *, file: str = "task") -> TaskConfig:
@@ -57,9 +61,8 @@ def task_config(content: Mapping[str, Any], folder: Path = Path(), *, file: str 
         >>> task_config({"family": "text-classification", "data": data}).data.held_out.rows
         100
     """
-    return validated(
-        _OWN_SCHEMAS.get(str(content.get("family")), TaskConfig), content, context={"folder": Path(folder)}, file=file
-    )
+    schema = _SCHEMAS.get(str(content.get("family")), TaskConfig)
+    return validated(schema, content, context={"folder": Path(folder)}, file=file)
 
 
 def load_task_config(path: Path | str) -> TaskConfig:
@@ -94,14 +97,17 @@ def experiment_config(
         'linear-probe'
     """
     folder, given, problems = Path(folder), dict(content), []
-    if isinstance(given.get("task"), str):
+    task = given.get("task")
+    if isinstance(task, str) or (isinstance(task, Mapping) and task.get("family") in _SCHEMAS):
         try:
-            given["task"] = load_task_config(folder / given["task"])
+            given["task"] = (
+                load_task_config(folder / task) if isinstance(task, str) else task_config(task, folder, file=file)
+            )
         except ConfigError as exc:
             problems += list(exc.problems) or [f"{file}: task: {exc.message}"]
             # The rest is still checked; the task's own problems are known already.
             given["task"] = task_config(_STAND_IN)
-    elif isinstance(given.get("task"), Mapping) and given["task"].get("family") in _OWN_SCHEMAS:
+    elif isinstance(given.get("task"), Mapping) and given["task"].get("family") in _SCHEMAS:
         try:
             given["task"] = task_config(given["task"], folder, file=f"{file}: task")
         except ConfigError as exc:

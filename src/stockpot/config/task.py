@@ -12,6 +12,7 @@ from stockpot.config._problems import Problem, Settings, several, shown
 __all__ = [
     "CORRUPTION_NAMES",
     "DRAWN_SPLITS",
+    "LIKELIHOOD_METRIC_NAMES",
     "METRIC_NAMES",
     "VALUE_METRIC_NAMES",
     "DataConfig",
@@ -24,10 +25,12 @@ __all__ = [
 
 #: Metrics of predicted numbers; with one of these the label column holds numbers and the model has one output.
 VALUE_METRIC_NAMES = ("mse", "r2", "spearman")
+#: Metrics of texts that a language model gives likelihoods: the family `lm` alone has them.
+LIKELIHOOD_METRIC_NAMES = ("text_nll", "token_nll")
 #: What `metric` may be: every metric in `stockpot.metrics`, which is above this room (a test compares).
 METRIC_NAMES = (
     "accuracy", "top_5", "f1", "f1_macro", "matthews", "accuracy_and_f1", "nll", "brier", "ece", "ece_equal_width",
-    *VALUE_METRIC_NAMES,
+    *VALUE_METRIC_NAMES, *LIKELIHOOD_METRIC_NAMES,
 )  # fmt: skip
 #: What a shift's `corrupt` may be; `stockpot.tasks.corruptions` does them.
 CORRUPTION_NAMES = ("typos", "word_drop")
@@ -201,14 +204,14 @@ class TaskConfig(Settings):
         evaluation: how the network is run.
     """
 
-    # "image-classification" has a schema of its own, `stockpot.config.images`: `task_config` chooses by this key.
-    family: Literal["text-classification", "image-classification"]
+    # All but the first have a schema of their own in this room: `task_config` chooses by this key.
+    family: Literal["text-classification", "image-classification", "custom", "lm"]
     data: DataConfig
     model: _Name | None = None
     labels: LabelNames | None = None
     metric: Literal[
         "accuracy", "top_5", "f1", "f1_macro", "matthews", "accuracy_and_f1", "nll", "brier", "ece", "ece_equal_width",
-        "mse", "r2", "spearman",
+        "mse", "r2", "spearman", "text_nll", "token_nll",
     ] = "accuracy"  # fmt: skip
     evaluation: EvaluationConfig = EvaluationConfig()
 
@@ -240,6 +243,12 @@ class TaskConfig(Settings):
     def is_regression(self) -> bool:
         """Whether the model predicts a number, not a class."""
         return self.metric in VALUE_METRIC_NAMES
+
+    @model_validator(mode="after")
+    def _likelihoods_of_texts(self) -> Self:
+        if self.metric in LIKELIHOOD_METRIC_NAMES and self.family != "lm":
+            raise several([(("metric",), f"got {self.metric!r}, a metric of language models; {self.family} has none")])
+        return self
 
     @model_validator(mode="after")
     def _no_labels_of_numbers(self) -> Self:

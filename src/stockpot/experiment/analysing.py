@@ -22,7 +22,7 @@ from stockpot.errors import ConfigError
 from stockpot.experiment.bench import TaskBench
 from stockpot.experiment.progress import OnProgress, Progress
 from stockpot.journal import Journal
-from stockpot.metrics import METRICS, fit_temperature, per_example, reliability, scaled
+from stockpot.metrics import METRICS, fit_temperature, loss_by_example, reliability, scaled
 from stockpot.outputs import FolderLock
 from stockpot.recipes import best, ensemble, greedy, single, uniform
 from stockpot.records import (
@@ -221,8 +221,7 @@ def _possible(
 
 def _measured(scene: _Scene, soup: Soup, split: str) -> Measured:
     predictions = scene.bench.predictions(soup, split)
-    loss = "nll" if METRICS[scene.bench.metric].kind == "classes" else "mse"
-    values = per_example(loss)(predictions.logits, predictions.labels)
+    values = loss_by_example(scene.bench.metric)(predictions.logits, predictions.labels)
     return Measured(math.fsum(values) / len(values), scene.bench.task.score(predictions).value)
 
 
@@ -293,6 +292,9 @@ def _line(scene: _Scene) -> dict[str, Any]:
 
 
 def _pairs(scene: _Scene) -> dict[str, Any]:
+    if scene.bench.evaluate_ensemble is None:
+        scene.say("pairs are left out: likelihoods of texts have no ensemble to compare with")
+        return {}
     chosen = chosen_pairs(len(scene.ingredients), scene.options.most_pairs, seed=scene.options.seed)
     splits = scene.bench.task.splits
     scene.say(f"pairs: {len(chosen)} soups of two on {len(splits)} splits: {len(chosen) * len(splits)} evaluations")
@@ -338,12 +340,12 @@ def _counts(k: int, most: int = 12) -> list[int]:
 
 def _cooked(scene: _Scene, members: Sequence[Ingredient]) -> dict[str, Soup]:
     evaluate: Callable[..., Score] = scene.bench.evaluate
-    return {
+    cooked = {
         "best": best(members, evaluate) if len(members) > 1 else single(members[0]),
         "uniform": uniform(members),
         "greedy": greedy(members, evaluate),
-        "ensemble": ensemble(members),
     }
+    return cooked if scene.bench.evaluate_ensemble is None else {**cooked, "ensemble": ensemble(members)}
 
 
 def _curve(method: str, counts: Sequence[int], by_split: Mapping[str, list[list[float]]], n_orders: int) -> CountCurve:

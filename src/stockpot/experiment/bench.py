@@ -15,7 +15,7 @@ import numpy as np
 
 from stockpot.config import LearnedConfig
 from stockpot.ensembles import combine_logits, ensemble_evaluate
-from stockpot.errors import EvaluationError
+from stockpot.errors import ConfigError, EvaluationError
 from stockpot.experiment.calibrating import calibration_cells, mean_temperature, optimism_of
 from stockpot.journal import (
     Journal,
@@ -54,6 +54,7 @@ class Bench(Protocol):
     higher_is_better: bool
     evaluate: Evaluate
     evaluate_ensemble: Evaluate | None
+    has_logit_scale: bool
 
     @property
     def forecast(self) -> Forecast | None:
@@ -97,8 +98,10 @@ class TaskBench:
         #: Held-out examples of candidates that were evaluated, and how many there were.
         self.n_examples_evaluated = self.n_examples_asked = 0
         self.evaluate: Evaluate = self._evaluate
+        #: Log-likelihoods are after the softmax: neither a multiple nor a mean of them is that of a model.
+        self.has_logit_scale = METRICS[task.metric].kind != "likelihoods"
         self._score_ensemble = ensemble_evaluate(lambda soup: self.predictions(soup, "held_out"), METRICS[task.metric])
-        self.evaluate_ensemble: Evaluate | None = self._evaluate_ensemble
+        self.evaluate_ensemble: Evaluate | None = self._evaluate_ensemble if self.has_logit_scale else None
         # Per-example values are small (8 bytes an example) and asked for again by every comparison.
         self._values = lru_cache(maxsize=None)(self._uncached_values)
 
@@ -111,6 +114,8 @@ class TaskBench:
         """Logits and labels of a soup or an ensemble; an ensemble's come from its members' cached logits."""
         if soup.combine == "weights":
             return self._predict(soup, split, against=against)
+        if not self.has_logit_scale:
+            raise ConfigError("likelihoods of texts have no ensemble", fix="ask for soups, or score multiple-choice")
         members = [self._predict(single(ingredient), split) for ingredient in soup.ingredients]
         return Predictions(combine_logits(soup, [member.logits for member in members]), members[0].labels)
 
@@ -129,9 +134,9 @@ class TaskBench:
     def calibration(self, soups: Sequence[Soup]) -> tuple[dict[str, dict[str, Cell]], float] | None:
         """ECE, NLL and Brier score by column, before and after temperature scaling, and the temperature.
 
-        None for numbers, which have no probabilities.
+        None for numbers and likelihoods, which are no logits.
         """
-        if METRICS[self.metric].kind == "values":
+        if METRICS[self.metric].kind != "classes":
             return None
         items = {split: self.task.item_ids(split) for split in self.task.splits}
         cells = calibration_cells(soups, self.predictions, self._columns(), items)
@@ -214,7 +219,7 @@ class TaskBench:
         return (*self._notes_of_labels(), *self._notes_of_candidates())
 
     def _notes_of_labels(self) -> tuple[str, ...]:
-        if len(set(self.task.labels("held_out").tolist())) > 1:
+        if not self.has_logit_scale or len(set(self.task.labels("held_out").tolist())) > 1:
             return ()
         return (
             "All held-out examples have the same label: a model that always gives it could not be told from a good "
@@ -374,6 +379,7 @@ class CallableBench:
     """
 
     evaluate_ensemble: Evaluate | None = None
+    has_logit_scale = True
     notes: tuple[str, ...] = ()
     forecast: Forecast | None = None
 

@@ -31,7 +31,7 @@ from stockpot.experiment.looking import Start, look_at_weights
 from stockpot.experiment.progress import OnProgress, Progress
 from stockpot.journal import Journal
 from stockpot.kernel import check_compatible
-from stockpot.metrics import METRICS, per_example
+from stockpot.metrics import loss_by_example
 from stockpot.recipes import single, uniform
 from stockpot.records import Diagnosis, Finding, write_diagnosis
 from stockpot.tasks import load_task
@@ -174,7 +174,7 @@ def _of_scores(
         findings = [*unequal_findings(scores), *resolution_findings(scores)]
         if "test" in loaded.splits:
             findings += overlap_findings(loaded.texts("held_out"), loaded.texts("test"))
-        loss = per_example("nll" if METRICS[bench.metric].kind == "classes" else "mse")
+        loss = loss_by_example(bench.metric)
 
         def mean_loss(soup: Soup) -> float:
             predictions = bench.predictions(soup, "held_out")

@@ -137,7 +137,7 @@ def supplies_of(
         least_steps=learned.least_steps,
         check_every=learned.check_every,
         patience=learned.patience,
-        learn_logit_scale=learned.learn_logit_scale,
+        learn_logit_scale=learned.learn_logit_scale and bench.has_logit_scale,
     )
     return Supplies(
         generator,

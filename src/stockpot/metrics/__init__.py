@@ -19,7 +19,7 @@ are imported by the metrics that need them.
 from __future__ import annotations
 
 from stockpot.metrics._metric import Metric, PerExample
-from stockpot.metrics._registry import METRICS, as_metric, per_example
+from stockpot.metrics._registry import METRICS, as_metric, loss_by_example, per_example
 from stockpot.metrics.bootstrap import bootstrap
 from stockpot.metrics.calibration import (
     TEMPERATURE_BOUNDS,
@@ -30,6 +30,7 @@ from stockpot.metrics.calibration import (
     scaled,
 )
 from stockpot.metrics.classes import accuracy, accuracy_and_f1, brier, f1, f1_macro, matthews, nll, top_k
+from stockpot.metrics.likelihoods import text_nll, token_nll
 from stockpot.metrics.means import Difference, mean_of_scores, shift_mean
 from stockpot.metrics.over_splits import PairedTest, compare_paired, compare_values, score_over_splits
 from stockpot.metrics.paired import mcnemar_exact, paired_difference
@@ -57,6 +58,7 @@ __all__ = [
     "f1",
     "f1_macro",
     "fit_temperature",
+    "loss_by_example",
     "matthews",
     "mcnemar_exact",
     "mean_of_scores",
@@ -71,5 +73,7 @@ __all__ = [
     "shift_mean",
     "spearman",
     "split_half_optimism",
+    "text_nll",
+    "token_nll",
     "top_k",
 ]

@@ -15,8 +15,10 @@ from stockpot.metrics._inputs import Array
 from stockpot.metrics._resampling import Prepare, Statistic, Term, mean_statistic, resampled, spread
 from stockpot.types import Score
 
-__all__ = ["N_RESAMPLES", "Metric", "PerExample", "mean_metric"]
+__all__ = ["N_RESAMPLES", "Kind", "Metric", "PerExample", "mean_metric"]
 
+#: What predictions and truth are; metrics of one kind are of one another's predictions alone.
+Kind: TypeAlias = Literal["classes", "values", "likelihoods"]
 PerExample: TypeAlias = Callable[[npt.ArrayLike, npt.ArrayLike], Array]
 
 #: Resamples behind a bootstrapped standard error: it is then itself known to about 2 %.
@@ -35,7 +37,8 @@ class Metric:
         function: (logits, labels) -> the value alone.
         higher_is_better: its direction.
         per_example: gives the numbers [n] whose mean is the metric; None when it is no such mean.
-        kind: "classes" (logits [n, classes], integer labels [n]) or "values" (predictions [n] or [n, 1], targets [n]).
+        kind: "classes" (logits [n, classes], integer labels [n]), "values" (predictions [n] or [n, 1], targets [n]) or
+            "likelihoods" (mean log-likelihoods per token [n] or [n, 1], numbers of tokens [n]).
         bounds: smallest and largest value one example can have; None when there are none.
         is_share: whether each example counts 0 or 1: binomial standard error, McNemar's test.
         prepare: for metrics that are no means: the examples' weighted form, for the bootstrap. Without it each resample
@@ -53,7 +56,7 @@ class Metric:
     function: Callable[[npt.ArrayLike, npt.ArrayLike], float]
     higher_is_better: bool = True
     per_example: PerExample | None = None
-    kind: Literal["classes", "values"] = "classes"
+    kind: Kind = "classes"
     bounds: tuple[float, float] | None = None
     is_share: bool = False
     prepare: Prepare | None = None
@@ -110,7 +113,7 @@ def mean_metric(
     per_example: PerExample,
     *,
     higher_is_better: bool = True,
-    kind: Literal["classes", "values"] = "classes",
+    kind: Kind = "classes",
     bounds: tuple[float, float] | None = None,
     is_share: bool = False,
 ) -> Metric:

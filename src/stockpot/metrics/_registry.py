@@ -10,13 +10,14 @@ from stockpot.errors import ConfigError
 from stockpot.metrics._metric import Metric, PerExample
 from stockpot.metrics.calibration import CALIBRATION_METRICS
 from stockpot.metrics.classes import CLASS_METRICS
+from stockpot.metrics.likelihoods import LIKELIHOOD_METRICS
 from stockpot.metrics.values import VALUE_METRICS
 
-__all__ = ["METRICS", "as_metric", "per_example"]
+__all__ = ["METRICS", "as_metric", "loss_by_example", "per_example"]
 
-#: Name -> metric of (logits, labels) or, for kind "values", of (predictions, targets).
+#: Name -> metric of (logits, labels) or what its kind says instead.
 METRICS: Mapping[str, Metric] = MappingProxyType(
-    {metric.name: metric for metric in (*CLASS_METRICS, *CALIBRATION_METRICS, *VALUE_METRICS)}
+    {metric.name: metric for metric in (*CLASS_METRICS, *CALIBRATION_METRICS, *VALUE_METRICS, *LIKELIHOOD_METRICS)}
 )
 
 
@@ -48,10 +49,10 @@ def per_example(metric: str) -> PerExample:
     """The function that gives one number per example, whose mean is the metric.
 
     Args:
-        metric: "accuracy", "top_5" (0 or 1 each), "nll" (nats), "brier" or "mse".
+        metric: "accuracy", "top_5" (0 or 1 each), "nll" (nats), "brier", "mse" or "text_nll" (nats).
 
     Returns:
-        (logits [n, classes], labels [n]) -> [n] float64; for "mse" (predictions, targets).
+        (logits [n, classes], labels [n]) -> [n] float64; for the last two what their kind says instead.
 
     Raises:
         ConfigError: a metric that is no mean over examples, or is unknown.
@@ -67,3 +68,17 @@ def per_example(metric: str) -> PerExample:
             f"metric {metric!r} is not known as a mean over examples", fix=f"use one of: {', '.join(means)}"
         )
     return found
+
+
+#: Kind of a metric -> the loss that is smooth in the weights.
+_LOSSES = {"classes": "nll", "values": "mse", "likelihoods": "text_nll"}
+
+
+def loss_by_example(metric: str) -> PerExample:
+    """The smooth loss of the predictions that a metric is of: barriers and landscapes are drawn of it.
+
+    Example:
+        >>> loss_by_example("r2")([1.0, 2.0], [1.0, 4.0])
+        array([0., 4.])
+    """
+    return per_example(_LOSSES[METRICS[metric].kind])

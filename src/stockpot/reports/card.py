@@ -48,10 +48,21 @@ from safetensors.numpy import load_file
 tensors = {}
 for file in sorted(Path("path/to/this/folder").glob("*.safetensors")):
     tensors |= load_file(file)"""
-_CLASSIFIER = """from transformers import AutoModelForSequenceClassification, AutoTokenizer
+#: Family -> the hub's word for what its models do.
+_PIPELINES = {
+    "text-classification": "text-classification",
+    "image-classification": "image-classification",
+    "lm": "text-generation",
+}
+_TRANSFORMERS = """from transformers import {model}, AutoTokenizer
 
-model = AutoModelForSequenceClassification.from_pretrained("path/to/this/folder")
+model = {model}.from_pretrained("path/to/this/folder")
 tokenizer = AutoTokenizer.from_pretrained("path/to/this/folder")"""
+#: Family -> what loads its models.
+_CODE = {
+    "text-classification": _TRANSFORMERS.format(model="AutoModelForSequenceClassification"),
+    "lm": _TRANSFORMERS.format(model="AutoModelForCausalLM"),
+}
 
 
 def model_card(
@@ -70,7 +81,7 @@ def model_card(
         row: the soup's line of the results, when it was measured on more than the held-out split.
         title: heading of the card.
         metric: name of the metric of `row`.
-        task_family: `text-classification` adds the lines that load it with transformers.
+        task_family: `text-classification` and `lm` add the lines that load it with transformers.
         base_model: hub id of the initialisation, when there is one.
 
     Returns:
@@ -102,8 +113,8 @@ def _front_matter(record: SoupRecord, task_family: str | None, base_model: str |
     content: dict[str, Any] = {}
     if task_family == "text-classification" or _names_file(record.output, "config.json"):
         content["library_name"] = "transformers"
-    if task_family:
-        content["pipeline_tag"] = task_family
+    if task_family in _PIPELINES:
+        content["pipeline_tag"] = _PIPELINES[task_family]
     if base_model:
         content["base_model"] = base_model
     content["tags"] = ["model-soup", "stockpot"]
@@ -203,7 +214,7 @@ def _scores(row: Row, metric: str) -> str:
 
 
 def _loading(soup: Soup, task_family: str | None) -> str:
-    code = _CLASSIFIER if task_family == "text-classification" else _SHARD_LOOP
+    code = _CODE.get(task_family or "", _SHARD_LOOP)
     block = f"```python\n{code}\n```"
     if soup.logit_scale == 1.0:
         return block

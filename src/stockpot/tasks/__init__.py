@@ -17,8 +17,10 @@ if TYPE_CHECKING:
 
     import numpy as np
 
+    from stockpot.tasks.custom import CustomNetwork
     from stockpot.tasks.gradients import GradientOptions, ModuleGradient
     from stockpot.tasks.image import ImageClassification
+    from stockpot.tasks.lm import LanguageModel
     from stockpot.tasks.text import TextClassification
 
 __all__ = ["FAMILIES", "Task", "load_callable", "load_task", "model_folder"]
@@ -97,11 +99,27 @@ def _image_classification(*args: Any, **kwargs: Any) -> ImageClassification:
     return ImageClassification(*args, **kwargs)
 
 
+def _custom(*args: Any, **kwargs: Any) -> CustomNetwork:
+    from stockpot.tasks.custom import CustomNetwork
+
+    return CustomNetwork(*args, **kwargs)
+
+
+def _lm(*args: Any, **kwargs: Any) -> LanguageModel:
+    from stockpot.tasks.lm import LanguageModel
+
+    return LanguageModel(*args, **kwargs)
+
+
 #: Family name -> what makes its Task.
 FAMILIES: Mapping[str, Callable[..., Any]] = {
     "text-classification": _text_classification,
     "image-classification": _image_classification,
+    "custom": _custom,
+    "lm": _lm,
 }
+#: Families whose network comes from no folder.
+_WITHOUT_FOLDER = ("custom",)
 
 
 def load_task(
@@ -146,16 +164,20 @@ def load_task(
     if recalibrate is not None:
         evaluation = config.evaluation.model_copy(update={"recalibrate": recalibrate})
         config = config.model_copy(update={"evaluation": evaluation})
-    if config.model is not None:
-        place = model_folder(config.model, relative_to=start)
-    elif model is not None:
-        place = model_folder(str(model.source if isinstance(model, Ingredient) else model))
-    else:
-        raise ConfigError(
-            "the task names no model and no ingredient gives one",
-            fix="add `model: FOLDER` to the task, or pass `model=`",
-        )
+    place = start if config.family in _WITHOUT_FOLDER else _model_folder(config, model, start)
     task: TextClassification = FAMILIES[config.family](
         config, folder=start, model_folder=place, n_threads=n_threads, own_labels=own_labels
     )
     return task
+
+
+def _model_folder(config: TaskConfig, model: str | Path | Ingredient | None, start: Path) -> Path:
+    """The task's own model, else the one given."""
+    if config.model is not None:
+        return model_folder(config.model, relative_to=start)
+    if model is None:
+        raise ConfigError(
+            "the task names no model and no ingredient gives one",
+            fix="add `model: FOLDER` to the task, or pass `model=`",
+        )
+    return model_folder(str(model.source if isinstance(model, Ingredient) else model))

@@ -1,4 +1,4 @@
-"""One resident text classifier: tokenised once, fixed batches, weights swapped in place."""
+"""One resident network: inputs made once, fixed batches, weights swapped in place."""
 
 from __future__ import annotations
 
@@ -168,10 +168,17 @@ class ResidentClassifier:
         with self._torch.autocast(device, dtype=self._torch.bfloat16) if is_half else nullcontext():
             try:
                 output = self.module(**inputs)
-            except (IndexError, RuntimeError, TypeError, ValueError) as exc:
+            except (AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as exc:
                 raise self._forward_error(batch, exc) from exc
-        logits: torch.Tensor = getattr(output, "logits", output)  # timm's networks give the tensor itself
-        return logits.float()
+        logits = getattr(output, "logits", output)  # timm's networks give the tensor itself
+        if not isinstance(logits, self._torch.Tensor) or logits.ndim != 2:
+            shape = f" {list(logits.shape)}" if isinstance(logits, self._torch.Tensor) else ""
+            raise EvaluationError(
+                f"the model returned a {type(output).__name__}{shape}, no logits [rows, classes]",
+                fix="return a tensor of two dimensions, or an object that has one as `.logits`",
+            )
+        wide: torch.Tensor = logits.float()
+        return wide
 
     def _forward(self, batch: Batch) -> np.ndarray[Any, Any]:
         with self._torch.inference_mode():
@@ -183,13 +190,13 @@ class ResidentClassifier:
         if "input_ids" not in batch.inputs:
             shapes = ", ".join(f"{name} {list(values.shape)}" for name, values in batch.inputs.items())
             return EvaluationError(
-                f"the model failed on a batch of images, {shapes}: {type(exc).__name__}: {exc}",
-                fix="lower `batch_size` under `evaluation`, or name the model whose preprocessing this is",
+                f"the model failed on a batch, {shapes}: {type(exc).__name__}: {exc}",
+                fix="check that the model takes such inputs, or lower `batch_size` under `evaluation`",
             )
         tokens = batch.inputs["input_ids"]
         config: Any = self.module.config
         known = {
-            "position": (tokens.shape[1], getattr(config, "max_position_embeddings", None)),
+            "position": (tokens.shape[-1], getattr(config, "max_position_embeddings", None)),
             "token": (int(tokens.max()) + 1, getattr(config, "vocab_size", None)),
         }
         problems = [
@@ -198,7 +205,7 @@ class ResidentClassifier:
             if isinstance(there, int) and there < needed
         ]
         return EvaluationError(
-            f"the model failed on a batch of {tokens.shape[0]} texts, {tokens.shape[1]} tokens each: "
+            f"the model failed on a batch of {tokens.shape[0]} texts, {tokens.shape[-1]} tokens each: "
             f"{type(exc).__name__}: {exc}",
             problems=problems,
             fix="lower `max_length` or `batch_size` under `evaluation`, or name the model whose tokenizer this is",

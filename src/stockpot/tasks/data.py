@@ -9,7 +9,6 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from fractions import Fraction
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
@@ -18,6 +17,7 @@ import numpy as np
 from stockpot.config import DataConfig, ShiftConfig, SplitConfig, resolve_file
 from stockpot.errors import DataError
 from stockpot.tasks.corruptions import corrupt
+from stockpot.tasks.rows import Source, drawn_rows, rows_of_shift
 from stockpot.tasks.tables import Table, nearest, raise_problems, read_table
 
 __all__ = [
@@ -25,11 +25,11 @@ __all__ = [
     "Label",
     "Split",
     "check_overlap",
-    "cut_rows",
     "digest",
     "encode_labels",
     "encode_numbers",
     "load_splits",
+    "read_tables",
     "with_uniform_labels",
 ]
 
@@ -68,15 +68,6 @@ class EncodedLabels(NamedTuple):
     ids: dict[str, np.ndarray[Any, np.dtype[np.int64]]]
 
 
-class _Source(NamedTuple):
-    """Where a split's cells stand."""
-
-    file: str
-    path: Path
-    text: tuple[str, ...]
-    label: str
-
-
 # ---------------------------------------------------------------------------------------------------------- loading
 
 
@@ -109,10 +100,10 @@ def load_splits(config: DataConfig, *, folder: Path, numbers: bool = False) -> d
         (('SSH tunnels',),)
     """
     sources = _sources(config, folder)
-    tables = _read_tables(sources.values(), config.columns)
-    rows = _drawn_rows(config, sources, tables)
+    tables = read_tables(sources.values(), config.columns)
+    rows = drawn_rows(config.splits, config.seed, sources, tables)
     for name, shift in config.shifts.items():
-        rows[f"shift:{name}"] = _rows_of_shift(shift, f"shift:{name}", sources, tables, rows)
+        rows[f"shift:{name}"] = rows_of_shift(shift, f"shift:{name}", sources, tables, rows)
     _check_cells(sources, tables, rows, numbers=numbers)
     splits = {name: _split(name, source, tables[source.path], rows[name]) for name, source in sources.items()}
     for name, shift in config.shifts.items():
@@ -120,7 +111,7 @@ def load_splits(config: DataConfig, *, folder: Path, numbers: bool = False) -> d
     return splits if numbers else with_uniform_labels(splits)
 
 
-def _sources(config: DataConfig, folder: Path) -> dict[str, _Source]:
+def _sources(config: DataConfig, folder: Path) -> dict[str, Source]:
     sources = {name: _source(config, split, folder) for name, split in config.splits.items()}
     for name, shift in config.shifts.items():
         if shift.of is None:
@@ -131,20 +122,20 @@ def _sources(config: DataConfig, folder: Path) -> dict[str, _Source]:
     return sources
 
 
-def _source(config: DataConfig, split: SplitConfig | ShiftConfig, folder: Path) -> _Source:
+def _source(config: DataConfig, split: SplitConfig | ShiftConfig, folder: Path) -> Source:
     file = split.file or config.file
     assert file is not None
     path = resolve_file(file, folder).resolve()
-    return _Source(file, path, split.text or config.text, split.label or config.label)
+    return Source(file, path, split.text or config.text, split.label or config.label)
 
 
-def _read_tables(sources: Iterable[_Source], header: Sequence[str] | None) -> dict[Path, Table]:
+def read_tables(sources: Iterable[Source], header: Sequence[str] | None = None) -> dict[Path, Table]:
     """Every file once, with all the columns any split needs."""
     names: dict[Path, str] = {}
     columns: dict[Path, list[str]] = {}
     for source in sources:
         names.setdefault(source.path, source.file)
-        columns.setdefault(source.path, []).extend([*source.text, source.label])
+        columns.setdefault(source.path, []).extend(source.columns)
     tables: dict[Path, Table] = {}
     errors: list[DataError] = []
     for path, name in names.items():
@@ -164,90 +155,11 @@ def _together(errors: Sequence[DataError]) -> DataError:
     return DataError(f"{len(errors)} files cannot be used", problems=problems, fix="mend or replace them")
 
 
-# ---------------------------------------------------------------------------------------------------------- which rows
-
-
-def _drawn_rows(
-    config: DataConfig, sources: Mapping[str, _Source], tables: Mapping[Path, Table]
-) -> dict[str, Sequence[int]]:
-    rows: dict[str, Sequence[int]] = {}
-    for path, table in tables.items():
-        sharing = {name: split for name, split in config.splits.items() if sources[name].path == path}
-        if sharing:
-            rows |= cut_rows(sharing, table.n_rows, sources[next(iter(sharing))].file, config.seed)
-    return rows
-
-
-def cut_rows(
-    splits: Mapping[str, SplitConfig], n_rows: int, file: str, seed: int, *, order: Sequence[int] | None = None
-) -> dict[str, Sequence[int]]:
-    """The rows of the splits that share a file of `n_rows`: one permutation, cut in the splits' order.
-
-    Args:
-        splits: their sizes.
-        n_rows: of the file.
-        file: what to call it.
-        seed: of the permutation.
-        order: the permutation itself, where it is made otherwise.
-
-    Raises:
-        DataError: more rows asked for than there are, or one split without a size beside others.
-
-    Example:
-        >>> cut_rows({"test": SplitConfig()}, 3, "a.tsv", seed=0)
-        {'test': range(0, 3)}
-    """
-    whole = [name for name, split in splits.items() if split.rows is None and split.fraction is None]
-    if whole and len(splits) == 1:
-        return {whole[0]: range(n_rows)}
-    if whole:
-        raise DataError(
-            f"{file}: {' and '.join(whole)} would take the whole file that {' and '.join(splits)} share",
-            fix="give each of them `rows` or `fraction`, or a `file` of its own",
-        )
-    sizes = {name: _size(name, split, n_rows, file) for name, split in splits.items()}
-    needed = sum(sizes.values())
-    if needed > n_rows:
-        asked = ", ".join(f"{name} {size}" for name, size in sizes.items())
-        raise DataError(f"{file} has {n_rows} rows, but {needed} are asked for ({asked})", fix="ask for fewer rows")
-    permutation = list(order) if order is not None else np.random.default_rng(seed).permutation(n_rows).tolist()
-    ends = np.cumsum(list(sizes.values())).tolist()
-    return {name: permutation[end - size : end] for (name, size), end in zip(sizes.items(), ends, strict=True)}
-
-
-def _size(name: str, split: SplitConfig, n_rows: int, file: str) -> int:
-    if split.rows is not None:
-        return split.rows
-    # The fraction as it is written: in floating point 0.29 of 100 rows would be 28.
-    size = math.floor(Fraction(repr(split.fraction)) * n_rows)
-    if size == 0:
-        raise DataError(
-            f"{file} has {n_rows} rows; {split.fraction} of them is none for {name}", fix="raise `fraction`"
-        )
-    return size
-
-
-def _rows_of_shift(
-    shift: ShiftConfig,
-    name: str,
-    sources: Mapping[str, _Source],
-    tables: Mapping[Path, Table],
-    rows: Mapping[str, Sequence[int]],
-) -> Sequence[int]:
-    available = rows[shift.of] if shift.of else range(tables[sources[name].path].n_rows)
-    if shift.first is not None and shift.first > len(available):
-        whose = shift.of or sources[name].file
-        raise DataError(
-            f"{name}: first {shift.first} of the {len(available)} rows of {whose}", fix="ask for fewer rows"
-        )
-    return available[: shift.first]
-
-
 # ---------------------------------------------------------------------------------------------------------- cells
 
 
 def _check_cells(
-    sources: Mapping[str, _Source],
+    sources: Mapping[str, Source],
     tables: Mapping[Path, Table],
     rows: Mapping[str, Sequence[int]],
     *,
@@ -258,7 +170,7 @@ def _check_cells(
         f"{source.file}, line {table.lines[row]}: column {column!r} {wrong}"
         for name, source in sources.items()
         for table in [tables[source.path]]
-        for column in (*source.text, source.label)
+        for column in source.columns
         for row in rows[name]
         if (wrong := _wrong_cell(table.columns[column][row], is_label=column == source.label, numbers=numbers))
     )
@@ -290,8 +202,9 @@ def _number(value: object) -> float | None:
     return number if math.isfinite(number) else None
 
 
-def _split(name: str, source: _Source, table: Table, rows: Sequence[int]) -> Split:
+def _split(name: str, source: Source, table: Table, rows: Sequence[int]) -> Split:
     columns = [table.columns[column] for column in source.text]
+    assert source.label is not None, "every text has a label here"
     labels = table.columns[source.label]
     return Split(
         name,

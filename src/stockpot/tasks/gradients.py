@@ -19,7 +19,15 @@ from stockpot.types import Ingredient, LossAndGradient
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["MICRO_ROWS", "GradientOptions", "ModuleGradient", "cross_entropy", "held_out_parts", "squared_error"]
+__all__ = [
+    "MICRO_ROWS",
+    "GradientOptions",
+    "ModuleGradient",
+    "SummedLoss",
+    "cross_entropy",
+    "held_out_parts",
+    "squared_error",
+]
 
 Array: TypeAlias = np.ndarray[Any, Any]
 Rows: TypeAlias = Sequence[int]

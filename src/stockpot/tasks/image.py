@@ -136,14 +136,6 @@ class ImageClassification(TextClassification):
     def _projected(self, split: str, logits: Any) -> Any:
         return project(logits, self._groups[split])
 
-    def _batches_of(self, split: str) -> list[Batch]:
-        if split not in self._batches:
-            size, n = self.config.evaluation.batch_size, self.n_examples(split)
-            starts = range(0, n, size)
-            made = [self._batch(split, range(start, min(start + size, n)), size, 0) for start in starts]
-            self._batches[split] = made
-        return self._batches[split]
-
     def _rows_by_bucket(self, split: str) -> dict[int, list[int]]:
         return {0: list(range(self.n_examples(split)))}  # after preprocessing all images have one shape
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from stockpot.errors import ConfigError, MissingExtraError
 from stockpot.tasks.hardware import import_hf
+from stockpot.tasks.saved_names import name_as_saved
 
 if TYPE_CHECKING:
     import torch
@@ -147,32 +148,8 @@ def _new_transformers(folder: Path, n_labels: int) -> torch.nn.Module:
         raise ConfigError(
             f"{folder / 'config.json'}: no image classifier can be made from it: {reason}", fix=_FIX
         ) from exc
-    _name_as_saved(module)
+    name_as_saved(module)
     return module
-
-
-def _name_as_saved(module: Any) -> None:
-    """Gives the module's state dict the names that its files have.
-
-    transformers 5 keeps ViT's and Swin's files as they always were, but calls the tensors otherwise in memory. Where it
-    also joins or splits tensors, the names stay, and what does not fit is said when weights are loaded.
-    """
-    from transformers.core_model_loading import revert_weight_conversion
-
-    state = dict(module.state_dict())
-    name_of = {id(tensor): name for name, tensor in state.items()}
-    saved = {name_of.get(id(tensor)): name for name, tensor in revert_weight_conversion(module, state).items()}
-    if set(saved) != set(state):
-        return
-
-    def rename(_module: Any, found: dict[str, Any], prefix: str, _metadata: Any) -> None:
-        if prefix:  # of a part of the module
-            return
-        values = list(found.items())
-        found.clear()
-        found.update((saved[name] or name, value) for name, value in values)
-
-    module.register_state_dict_post_hook(rename)
 
 
 # ------------------------------------------------------------------------------------------------------------ timm

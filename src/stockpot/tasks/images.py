@@ -19,10 +19,11 @@ from stockpot.config import (
     resolve_file,
 )
 from stockpot.errors import DataError
-from stockpot.tasks.data import Split, cut_rows, encode_labels, with_uniform_labels
+from stockpot.tasks.data import Split, encode_labels, with_uniform_labels
 from stockpot.tasks.image_cache import ImageCache
 from stockpot.tasks.image_corruptions import corrupt_image, item_generator
 from stockpot.tasks.image_sources import ImageItem, Labelled, read_items
+from stockpot.tasks.rows import cut_rows
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -17,15 +17,30 @@ from stockpot.config import TaskConfig
 from stockpot.errors import ConfigError
 from stockpot.metrics import METRICS, per_example
 from stockpot.recipes import fold_logit_scale
-from stockpot.tasks.batches import Batch, Encodings, fixed_batch, fixed_batches, loose_batches, rows_by_bucket
+from stockpot.tasks.batches import Batch, Encodings, fixed_batch, loose_batches, rows_by_bucket
 from stockpot.tasks.classifier import ResidentClassifier, encoded
 from stockpot.tasks.data import Split, check_overlap, digest, encode_labels, encode_numbers, load_splits
-from stockpot.tasks.gradients import MICRO_ROWS, GradientOptions, ModuleGradient, cross_entropy, squared_error
+from stockpot.tasks.gradients import (
+    MICRO_ROWS,
+    GradientOptions,
+    ModuleGradient,
+    SummedLoss,
+    cross_entropy,
+    squared_error,
+)
 from stockpot.tasks.hardware import Hardware, choose_hardware, import_hf
 from stockpot.tasks.racing import Raced, margins, race
 from stockpot.types import Incumbent, Ingredient, Predictions, Score, Soup
 
-__all__ = ["VOLATILE_KEYS", "TextClassification", "model_config", "model_labels", "sha256_of", "try_metric"]
+__all__ = [
+    "VOLATILE_KEYS",
+    "TextClassification",
+    "model_config",
+    "model_identity",
+    "model_labels",
+    "sha256_of",
+    "try_metric",
+]
 
 #: Raised whenever the way from text to logits changes: older predictions are then not reused.
 PREPROCESSING_VERSION = 1
@@ -210,13 +225,17 @@ class TextClassification:
             ingredients,
             forward=lambda batch: self._projected("held_out", self._model.forward(batch)),
             labels=self._labels["held_out"],
-            loss=squared_error if self.config.is_regression else cross_entropy,
+            loss=self._summed_loss,
             batches=lambda rows: self._loose_batches("held_out", rows),
             options=options,
             n_threads=self._n_threads if self.hardware.device == "cpu" else 1,
             budget_bytes=budget_bytes,
             when_changed=self._model.forget,
         )
+
+    @property
+    def _summed_loss(self) -> SummedLoss:
+        return squared_error if self.config.is_regression else cross_entropy
 
     def prepared_forward(self, soup: Soup, split: str, *, max_batches: int) -> tuple[Callable[[], Any], int]:
         """A forward pass over a split's first batches, weights loaded, warmed up; and its number of examples."""
@@ -325,7 +344,7 @@ class TextClassification:
         settings = self.config.evaluation
         return {
             "family": self.config.family,
-            "model": _model_identity(self._model_folder),
+            "model": model_identity(self._model_folder),
             "preprocessing": PREPROCESSING_VERSION,
             "max_length": settings.max_length,
             "batch_size": settings.batch_size,
@@ -338,7 +357,12 @@ class TextClassification:
 
     def _batches_of(self, split: str) -> list[Batch]:
         if split not in self._batches:
-            self._batches[split] = fixed_batches(self._encodings(split), batch_size=self.config.evaluation.batch_size)
+            size = self.config.evaluation.batch_size
+            self._batches[split] = [
+                self._batch(split, rows[start : start + size], size, bucket)
+                for bucket, rows in self._rows_by_bucket(split).items()
+                for start in range(0, len(rows), size)
+            ]
         return self._batches[split]
 
     def _rows_by_bucket(self, split: str) -> dict[int, list[int]]:
@@ -386,7 +410,8 @@ _TOKENIZER_VOLATILE_KEYS = {
 }  # fmt: skip
 
 
-def _model_identity(folder: Path) -> Mapping[str, Any]:
+def model_identity(folder: Path) -> Mapping[str, Any]:
+    """What of a model's folder shapes its logits, beside the weights: the architecture and the tokenizer."""
     config = {key: value for key, value in model_config(folder).items() if key not in VOLATILE_KEYS}
     files = {
         name: hashlib.sha256((folder / name).read_bytes()).hexdigest()

@@ -1,0 +1,190 @@
+"""Rows of a language model's task: texts, or contexts with choices, and the tokens of them that count."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from itertools import takewhile
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from stockpot.config import LmDataConfig, resolve_file
+from stockpot.tasks.corruptions import corrupt
+from stockpot.tasks.data import Split, read_tables
+from stockpot.tasks.rows import Source, drawn_rows, rows_of_shift
+from stockpot.tasks.tables import Table, raise_problems
+
+__all__ = ["Scored", "load_lm_splits", "scored_choices", "scored_texts"]
+
+
+class Scored(NamedTuple):
+    """One token sequence whose tokens count from position `start` on, which is at least 1."""
+
+    tokens: Sequence[int]
+    start: int
+
+
+# ---------------------------------------------------------------------------------------------------------------- rows
+
+
+def load_lm_splits(config: LmDataConfig, *, folder: Path) -> dict[str, Split]:
+    """Reads every split; rows are drawn as for texts.
+
+    Args:
+        config: files, columns, sizes.
+        folder: what relative files are relative to.
+
+    Returns:
+        "train", "held_out", "test" where configured, then "shift:NAME". A row's texts are its text, or its context and
+        its choices; its label is 0, or the number of the right choice.
+
+    Raises:
+        DataError: unreadable files, missing columns, values that cannot be used; names file and line.
+        MissingExtraError: Parquet without pyarrow.
+    """
+    sources = {name: _source(config, split.file, folder) for name, split in config.splits.items()}
+    for name, shift in config.shifts.items():
+        sources[f"shift:{name}"] = sources[shift.of] if shift.of else _source(config, shift.file, folder)
+    tables = read_tables(sources.values())
+    rows = drawn_rows(config.splits, config.seed, sources, tables)
+    for name, shift in config.shifts.items():
+        rows[f"shift:{name}"] = rows_of_shift(shift, f"shift:{name}", sources, tables, rows)
+    problems = dict.fromkeys(
+        f"{source.file}, line {tables[source.path].lines[row]}: {problem}"
+        for name, source in sources.items()
+        for row in rows[name]
+        for problem in _wrong(source, tables[source.path], row)
+    )
+    count = f"{len(problems)} value{'s' if len(problems) > 1 else ''}"
+    raise_problems(problems, f"{count} cannot be used", fix="mend or remove these rows")
+    splits = {name: _split(name, source, tables[source.path], rows[name]) for name, source in sources.items()}
+    for name, shift in config.shifts.items():
+        split = splits[f"shift:{name}"]
+        if shift.corrupt is not None and shift.rate is not None:
+            first = corrupt([texts[:1] for texts in split.texts], shift.corrupt, shift.rate, config.seed)
+            split = replace(split, texts=tuple((*new, *old[1:]) for new, old in zip(first, split.texts, strict=True)))
+        splits[f"shift:{name}"] = replace(split, of=shift.of)
+    return splits
+
+
+def _source(config: LmDataConfig, file: str | None, folder: Path) -> Source:
+    named = file or config.file
+    assert named is not None, "checked with the configuration"
+    text = (config.text,) if config.text is not None else (config.context or "", *(config.choices or ()))
+    return Source(named, resolve_file(named, folder).resolve(), text, config.answer)
+
+
+def _split(name: str, source: Source, table: Table, rows: Sequence[int]) -> Split:
+    return Split(
+        name,
+        tuple((table.columns[source.text[0]][row], *_choices(source, table, row)) for row in rows),
+        tuple(0 if source.label is None else int(table.columns[source.label][row]) for row in rows),
+        tuple(f"{source.file}:{table.lines[row]}" for row in rows),
+    )
+
+
+def _choices(source: Source, table: Table, row: int) -> tuple[str, ...]:
+    """The choices of a row: the list of one column, or columns up to the first empty one."""
+    cells = [table.columns[column][row] for column in source.text[1:]]
+    listed = cells[0] if len(cells) == 1 else takewhile(lambda cell: not _is_empty(cell), cells)
+    return tuple(str(choice) for choice in listed)
+
+
+def _wrong(source: Source, table: Table, row: int) -> Iterator[str]:
+    """What is wrong with one row's cells."""
+    first, *others = source.text
+    if problem := _wrong_text(table.columns[first][row]):
+        yield f"column {first!r} {problem}"
+    if source.label is None:
+        return
+    cells = [table.columns[column][row] for column in others]
+    if len(cells) == 1 and not isinstance(cells[0], list):
+        yield f"column {others[0]!r} holds {cells[0]!r}, which is no list; name one column per choice instead"
+        return
+    listed = cells[0] if len(cells) == 1 else cells[: len(_choices(source, table, row))]
+    if len(listed) < 2:
+        yield f"{len(listed)} choice{'s' if len(listed) != 1 else ''}; at least 2 are needed"
+    if len(cells) > 1 and not all(map(_is_empty, cells[len(listed) :])):
+        yield "an empty choice before one that is not"
+    for number, choice in enumerate(listed):
+        is_number = isinstance(choice, int) and not isinstance(choice, bool)
+        if not is_number and (problem := _wrong_text(choice)):
+            yield f"choice {number} {problem}"
+    answer = table.columns[source.label][row]
+    if not _is_index(answer) or int(answer) >= len(listed):
+        yield f"column {source.label!r} holds {answer!r}; allowed: 0 to {len(listed) - 1}, the right choice's number"
+
+
+def _is_index(value: Any) -> bool:
+    if isinstance(value, str):
+        return value.isascii() and value.isdigit()
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def _is_empty(value: object) -> bool:
+    return value is None or (isinstance(value, str) and not value.strip())
+
+
+def _wrong_text(value: object) -> str | None:
+    if _is_empty(value):
+        return "is empty"
+    if not isinstance(value, str):
+        return f"holds {value!r}, which is no text"
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return "holds half of a surrogate pair"
+    return None
+
+
+# -------------------------------------------------------------------------------------------------------------- tokens
+
+
+def scored_texts(tokenizer: Any, split: Split, *, max_length: int) -> list[tuple[Scored, ...]]:
+    """Every text as the tokenizer makes it, cut at `max_length`; all tokens but the first count.
+
+    Raises:
+        DataError: texts of a single token.
+    """
+    tokens = tokenizer([texts[0] for texts in split.texts])["input_ids"]
+    found: list[tuple[Scored, ...]] = [(Scored(one[:max_length], 1),) for one in tokens]
+    short = [
+        f"{split.name}: {item} has {len(one)} token{'s' if len(one) != 1 else ''}"
+        for item, one in zip(split.item_ids, tokens, strict=True)
+        if len(one) < 2
+    ]
+    raise_problems(short, "texts too short for a likelihood", fix="remove texts of fewer than two tokens")
+    return found
+
+
+def scored_choices(tokenizer: Any, split: Split, *, separator: str, max_length: int) -> list[tuple[Scored, ...]]:
+    """Context, separator and choice as one text; the tokens that it does not share with the context alone count.
+
+    What is longer than `max_length` loses tokens from its start.
+
+    Raises:
+        DataError: choices that leave no room for a token before them, or add none.
+    """
+    contexts = tokenizer([texts[0] for texts in split.texts])["input_ids"]
+    whole = iter(
+        tokenizer([f"{texts[0]}{separator}{choice}" for texts in split.texts for choice in texts[1:]])["input_ids"]
+    )
+    found, problems = [], []
+    for texts, context, item in zip(split.texts, contexts, split.item_ids, strict=True):
+        scored = []
+        for number in range(len(texts) - 1):
+            tokens = next(whole)
+            n_shared = max(1, _n_shared(context, tokens))
+            n_choice = len(tokens) - n_shared
+            if not 1 <= n_choice < max_length:
+                problems.append(f"{split.name}: {item}, choice {number} has {n_choice} tokens of its own")
+            kept = tokens[-max_length:]
+            scored.append(Scored(kept, max(1, len(kept) - n_choice)))
+        found.append(tuple(scored))
+    raise_problems(problems, f"choices unfit for {max_length} tokens", fix="raise `max_length`, or mend them")
+    return found
+
+
+def _n_shared(first: Sequence[int], second: Sequence[int]) -> int:
+    """Length of the common start."""
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(first, second, strict=False)))
