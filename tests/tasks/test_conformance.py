@@ -15,6 +15,7 @@ from stockpot.tasks import FAMILIES, load_task
 from stockpot.types import Ingredient, Predictions
 from tiny_images import tiny_image_model, tiny_image_task
 from tiny_models import tiny_classifier, tiny_fine_tunes, tiny_task
+from tiny_seq2seq import tiny_seq2seq_model, tiny_seq2seq_task
 
 
 @pytest.fixture(scope="module")
@@ -37,8 +38,17 @@ def _image(folder: Path, tiny: Path):
     return lambda: load_task(tiny_image_task(folder), folder / "vit-1"), members
 
 
+def _seq2seq(folder: Path, tiny: Path):
+    members = tuple(
+        Ingredient(f"t5-{seed}", str(tiny_seq2seq_model(folder / f"t5-{seed}", seed=seed))) for seed in (1, 2)
+    )
+    return lambda: load_task(tiny_seq2seq_task(folder), folder / "t5-1"), members
+
+
 #: Family -> (folder for files, folder of tiny models) -> (what makes the same task again, two ingredients).
-CASES: dict[str, Callable] = {"text-classification": _text, "image-classification": _image}
+CASES: dict[str, Callable] = {
+    "text-classification": _text, "image-classification": _image, "seq2seq-classification": _seq2seq,
+}  # fmt: skip
 
 
 @pytest.fixture(params=FAMILIES)

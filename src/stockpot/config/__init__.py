@@ -29,6 +29,7 @@ from stockpot.config.loading import (
     resolve_model,
     task_config,
 )
+from stockpot.config.seq2seq import Seq2SeqTaskConfig, fill_template
 from stockpot.config.space import (
     Choice,
     Entry,
@@ -77,6 +78,7 @@ __all__ = [
     "LearnedConfig",
     "LogUniform",
     "RunSettings",
+    "Seq2SeqTaskConfig",
     "ShiftConfig",
     "SplitConfig",
     "SweepConfig",
@@ -86,6 +88,7 @@ __all__ = [
     "canonical",
     "entry_as_written",
     "experiment_config",
+    "fill_template",
     "learned_config",
     "load_experiment_config",
     "load_task_config",

@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from stockpot.config._problems import raise_problems, validated
 from stockpot.config._yaml import read_mapping
 from stockpot.config.experiment import ExperimentConfig
-from stockpot.config.images import ImageTaskConfig
+from stockpot.config.families import schema_of
 from stockpot.config.learned import LearnedConfig
 from stockpot.config.task import TaskConfig
 from stockpot.errors import ConfigError, MissingExtraError
@@ -49,8 +49,7 @@ def task_config(content: Mapping[str, Any], folder: Path = Path(), *, file: str 
         >>> task_config({"family": "text-classification", "data": data}).data.held_out.rows
         100
     """
-    schema = ImageTaskConfig if content.get("family") == "image-classification" else TaskConfig
-    return validated(schema, content, context={"folder": Path(folder)}, file=file)
+    return validated(schema_of(content), content, context={"folder": Path(folder)}, file=file)
 
 
 def load_task_config(path: Path | str) -> TaskConfig:

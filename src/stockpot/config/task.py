@@ -198,8 +198,8 @@ class TaskConfig(Settings):
         evaluation: how the network is run.
     """
 
-    # "image-classification" has a schema of its own, `stockpot.config.images`: `task_config` chooses by this key.
-    family: Literal["text-classification", "image-classification"]
+    # All but the first have schemas of their own: `stockpot.config.families` chooses by this key.
+    family: Literal["text-classification", "image-classification", "seq2seq-classification"]
     data: DataConfig
     model: _Name | None = None
     labels: _Labels | None = None

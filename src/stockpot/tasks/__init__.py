@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from stockpot.tasks.gradients import GradientOptions, ModuleGradient
     from stockpot.tasks.image import ImageClassification
+    from stockpot.tasks.seq2seq import Seq2SeqClassification
     from stockpot.tasks.text import TextClassification
 
 __all__ = ["FAMILIES", "Task", "load_callable", "load_task", "model_folder"]
@@ -97,10 +98,17 @@ def _image_classification(*args: Any, **kwargs: Any) -> ImageClassification:
     return ImageClassification(*args, **kwargs)
 
 
+def _seq2seq_classification(*args: Any, **kwargs: Any) -> Seq2SeqClassification:
+    from stockpot.tasks.seq2seq import Seq2SeqClassification
+
+    return Seq2SeqClassification(*args, **kwargs)
+
+
 #: Family name -> what makes its Task.
 FAMILIES: Mapping[str, Callable[..., Any]] = {
     "text-classification": _text_classification,
     "image-classification": _image_classification,
+    "seq2seq-classification": _seq2seq_classification,
 }
 
 
