@@ -42,7 +42,7 @@ def tiny_seq2seq_config(architecture: str, vocab_size: int):
             decoder_start_token_id=2, **ids,
         )  # fmt: skip
     return transformers.T5Config(
-        d_model=16, d_kv=8, d_ff=32, num_layers=1, num_decoder_layers=2, num_heads=2, decoder_start_token_id=1,
+        d_model=16, d_kv=8, d_ff=32, num_layers=2, num_heads=2, decoder_start_token_id=1,
         feed_forward_proj="relu" if architecture == "t5" else "gated-gelu", tie_word_embeddings=architecture == "t5",
         **ids,
     )  # fmt: skip
