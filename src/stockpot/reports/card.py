@@ -48,10 +48,17 @@ from safetensors.numpy import load_file
 tensors = {}
 for file in sorted(Path("path/to/this/folder").glob("*.safetensors")):
     tensors |= load_file(file)"""
-_CLASSIFIER = """from transformers import AutoModelForSequenceClassification, AutoTokenizer
+_TRANSFORMERS = """from transformers import {model}, AutoTokenizer
 
-model = AutoModelForSequenceClassification.from_pretrained("path/to/this/folder")
+model = {model}.from_pretrained("path/to/this/folder")
 tokenizer = AutoTokenizer.from_pretrained("path/to/this/folder")"""
+#: Task family -> the lines that load its models.
+_LOADING = {
+    "text-classification": _TRANSFORMERS.format(model="AutoModelForSequenceClassification"),
+    "seq2seq-classification": _TRANSFORMERS.format(model="AutoModelForSeq2SeqLM"),
+}
+#: Task family -> what the hub calls it, where that is another name.
+_PIPELINE_TAGS = {"seq2seq-classification": "text2text-generation"}
 
 
 def model_card(
@@ -70,7 +77,7 @@ def model_card(
         row: the soup's line of the results, when it was measured on more than the held-out split.
         title: heading of the card.
         metric: name of the metric of `row`.
-        task_family: `text-classification` adds the lines that load it with transformers.
+        task_family: that of texts or of text-to-text models adds the lines that load it with transformers.
         base_model: hub id of the initialisation, when there is one.
 
     Returns:
@@ -100,10 +107,10 @@ def model_card(
 
 def _front_matter(record: SoupRecord, task_family: str | None, base_model: str | None) -> str:
     content: dict[str, Any] = {}
-    if task_family == "text-classification" or _names_file(record.output, "config.json"):
+    if task_family in _LOADING or _names_file(record.output, "config.json"):
         content["library_name"] = "transformers"
     if task_family:
-        content["pipeline_tag"] = task_family
+        content["pipeline_tag"] = _PIPELINE_TAGS.get(task_family, task_family)
     if base_model:
         content["base_model"] = base_model
     content["tags"] = ["model-soup", "stockpot"]
@@ -203,7 +210,7 @@ def _scores(row: Row, metric: str) -> str:
 
 
 def _loading(soup: Soup, task_family: str | None) -> str:
-    code = _CLASSIFIER if task_family == "text-classification" else _SHARD_LOOP
+    code = _LOADING.get(task_family or "", _SHARD_LOOP)
     block = f"```python\n{code}\n```"
     if soup.logit_scale == 1.0:
         return block

@@ -17,8 +17,8 @@ from stockpot.errors import ConfigError, RunError
 from stockpot.journal import Journal, remember_predictions
 from stockpot.outputs import whole_folder, write_json_atomically
 from stockpot.recipes import single
+from stockpot.sweeps.families import family_of
 from stockpot.tasks import load_task
-from stockpot.tasks.classifier import load_tokenizer
 from stockpot.tasks.hardware import import_hf
 from stockpot.types import Ingredient
 
@@ -88,20 +88,18 @@ def _task(config: str, folder: Path, initialisation: Path) -> TextClassification
 
 
 def _fine_tune(settings: RunSettings, task: TextClassification, initialisation: Path, folder: Path) -> None:
-    torch, transformers = import_hf()
+    _, transformers = import_hf()
     transformers.set_seed(settings.seed)
-    config = transformers.AutoConfig.from_pretrained(initialisation)
-    model = transformers.AutoModelForSequenceClassification.from_pretrained(
-        initialisation, dtype=torch.float32, **_dropout(config, settings.dropout)
-    )
+    family = family_of(task, initialisation)
+    config = family.config()
+    model = family.model(**_dropout(config, settings.dropout))
     _freeze(model, settings.freeze)
-    tokenizer = load_tokenizer(initialisation)
     with TemporaryDirectory(dir=folder) as scratch:  # in the partial folder, so that a kill leaves nothing elsewhere
         trainer = transformers.Trainer(
             model=model,
             args=_training_arguments(settings, task, scratch),
-            train_dataset=_examples(task, tokenizer),
-            data_collator=transformers.DataCollatorWithPadding(tokenizer),
+            train_dataset=family.examples(),
+            data_collator=family.collator(model),
             callbacks=[],
         )
         trainer.remove_callback(transformers.PrinterCallback)
@@ -109,8 +107,7 @@ def _fine_tune(settings: RunSettings, task: TextClassification, initialisation: 
     _check_finite(model)
     # The run's dropout is a setting of the run (run.json), not of the model: ingredients share one config.json.
     model.config = config
-    model.to("cpu").save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+    family.save(model.to("cpu"), folder)
 
 
 def _check_finite(model: torch.nn.Module) -> None:
@@ -147,16 +144,6 @@ def _training_arguments(settings: RunSettings, task: TextClassification, scratch
         disable_tqdm=True,
         dataloader_pin_memory=False,
     )
-
-
-def _examples(task: TextClassification, tokenizer: Any) -> list[dict[str, Any]]:
-    texts, labels = task.texts("train"), task.labels("train")
-    columns = [list(column) for column in zip(*texts, strict=True)]
-    encoded = tokenizer(*columns, truncation=True, max_length=task.config.evaluation.max_length)
-    names = [name for name in tokenizer.model_input_names if name in encoded]
-    return [
-        {**{name: encoded[name][row] for name in names}, "labels": label} for row, label in enumerate(labels.tolist())
-    ]
 
 
 def _dropout(config: Any, probability: float | None) -> dict[str, float]:

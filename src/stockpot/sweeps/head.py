@@ -9,7 +9,8 @@ import numpy as np
 
 from stockpot.errors import ConfigError, MissingExtraError, RunError
 from stockpot.outputs import whole_folder
-from stockpot.tasks.classifier import load_tokenizer, tokenised
+from stockpot.sweeps.families import family_of
+from stockpot.tasks.classifier import tokenised
 from stockpot.tasks.hardware import import_hf, single_threaded
 from stockpot.tasks.text import TextClassification
 
@@ -27,7 +28,7 @@ def prepare_initialisation(task: TextClassification, pretrained: Path, target: P
 
     "linear-probe" fits a multinomial logistic regression on the features that the network's last linear layer reads,
     over the training split (Wortsman et al. 2022, appendix: runs that share a head share a basin); "random" draws one
-    head that all runs share; "own" keeps the checkpoint's.
+    head that all runs share; "own" keeps the checkpoint's. A family without a head is copied as it is.
 
     Args:
         task: gives the training texts and labels.
@@ -37,11 +38,18 @@ def prepare_initialisation(task: TextClassification, pretrained: Path, target: P
         seed: of the random head, and of layers the pre-trained checkpoint lacks.
 
     Raises:
-        ConfigError: the checkpoint's own head has other labels.
+        ConfigError: the checkpoint's own head has other labels; the family has no head, and one is asked for.
         MissingExtraError: scikit-learn (extra "eval") is needed for a linear probe.
         RunError: the network has no final linear layer to fit.
     """
     torch, transformers = import_hf()
+    family = family_of(task, pretrained)
+    if not family.has_head:
+        if head != "own":
+            raise ConfigError(f"head: {head}: models of this family have no classifier head", fix="use `head: own`")
+        with whole_folder(target) as folder:
+            family.save(family.model(), folder)
+        return
     names = task.label_names
     labels = {"id2label": dict(enumerate(names)), "label2id": {name: index for index, name in enumerate(names)}}
     if head == "own":
@@ -54,8 +62,7 @@ def prepare_initialisation(task: TextClassification, pretrained: Path, target: P
         if head == "linear-probe":
             _fit_head(model, task, pretrained)
         with whole_folder(target) as folder:
-            model.save_pretrained(folder)
-            load_tokenizer(pretrained).save_pretrained(folder)
+            family.save(model, folder)
 
 
 def _check_own_head(pretrained: Path, names: tuple[str, ...]) -> None:
