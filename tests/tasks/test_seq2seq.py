@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from stockpot.assembly import write
-from stockpot.config import fill_template
+from stockpot.config import LearnedConfig, fill_template
 from stockpot.ensembles import combine_logits
 from stockpot.errors import ConfigError, EvaluationError
 from stockpot.metrics import METRICS
@@ -134,6 +134,16 @@ def test_half_precision_checkpoints(architecture, dtype, tmp_path) -> None:
     found = task.predict(soup, "test").logits
     write(soup, tmp_path / "soup")
     np.testing.assert_allclose(found, reference_logits(tmp_path / "soup", texts(task, "test")), rtol=1e-5, atol=1e-5)
+
+
+def test_autocast_to_bf16_is_near(models, tmp_path) -> None:
+    first, _ = members(models, "t5")
+    halves = {"batch_size": 8, "max_length": 16, "precision": "bf16", "device": "cpu"}
+    exact = load_task(tiny_seq2seq_task(tmp_path), first).predict(single(first), "test").logits
+    near = load_task(tiny_seq2seq_task(tmp_path, evaluation=halves), first).predict(single(first), "test").logits
+    assert near.dtype == np.float32
+    assert 0 < np.abs(near - exact).max() < 0.5
+    assert np.corrcoef(near.ravel(), exact.ravel())[0, 1] > 0.99
 
 
 def test_labels_in_several_passes_are_the_same_labels(models, tmp_path, monkeypatch) -> None:
@@ -266,6 +276,19 @@ def test_generation_is_greedy_decoding_and_another_answer_is_wrong(architecture,
     assert made.labels.max() < 3
 
 
+def test_what_cannot_be_learned_is_said_before_anything_is_evaluated(models, tmp_path, monkeypatch) -> None:
+    from stockpot.experiment import compare, cook
+    from stockpot.tasks.seq2seq import Seq2SeqClassification
+
+    monkeypatch.setattr(Seq2SeqClassification, "predict", lambda *_, **__: pytest.fail("evaluated"))
+    pair, path = members(models, "t5"), tiny_seq2seq_task(tmp_path)
+    with pytest.raises(ConfigError, match="leave out --fold"):
+        cook(pair, tmp_path / "out", recipe="learned", task=path, learned=LearnedConfig(fold=True))
+    path = tiny_seq2seq_task(tmp_path, scoring="generation")
+    with pytest.raises(ConfigError, match="need a gradient"):
+        compare(pair, task=path, recipes=["greedy", "learned"])
+
+
 def test_generation_refuses_to_learn(models, tmp_path) -> None:
     task = load_task(tiny_seq2seq_task(tmp_path, scoring="generation"), models / "t5-1")
     with pytest.raises(ConfigError, match="need a gradient"):
@@ -308,7 +331,7 @@ def test_a_logit_scale_has_no_place_in_the_weights(models, tmp_path) -> None:
     task = load_task(tiny_seq2seq_task(tmp_path), models / "t5-1")
     soup = uniform(members(models, "t5"))
     assert task.folded(soup) == soup
-    with pytest.raises(EvaluationError, match="leave out --fold"):
+    with pytest.raises(ConfigError, match="leave out --fold"):
         task.folded(replace(soup, logit_scale=1.5))
     plain = task.predict(soup, "test").logits
     np.testing.assert_allclose(task.predict(replace(soup, logit_scale=1.5), "test").logits, plain * 1.5, rtol=1e-6)

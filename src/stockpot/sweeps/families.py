@@ -104,7 +104,10 @@ class Seq2SeqFamily(TextFamily):
 
     has_head = False
     _auto_class = "AutoModelForSeq2SeqLM"
-    _task: Seq2SeqClassification
+
+    def __init__(self, task: Seq2SeqClassification, initialisation: Path) -> None:
+        super().__init__(task, initialisation)
+        self._prompts, self._answers = task.prompts, task.label_tokens  # wrong label words are said before any work
 
     def model(self, **changes: Any) -> torch.nn.Module:
         """See `Family`.
@@ -124,7 +127,7 @@ class Seq2SeqFamily(TextFamily):
 
     def examples(self) -> list[dict[str, Any]]:
         """See `Family`."""
-        return self._encoded([self._task.prompts("train")], self._targets())
+        return self._encoded([self._prompts("train")], self._targets())
 
     def collator(self, model: torch.nn.Module) -> Callable[..., Any]:
         """See `Family`."""
@@ -132,8 +135,7 @@ class Seq2SeqFamily(TextFamily):
         return made
 
     def _targets(self) -> list[Any]:
-        tokens = self._task.label_tokens.ids
-        return [list(tokens[label]) for label in super()._targets()]
+        return [list(self._answers.ids[label]) for label in super()._targets()]
 
     def _input_names(self) -> list[str]:
         return ["input_ids", "attention_mask"]

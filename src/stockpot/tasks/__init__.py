@@ -66,6 +66,9 @@ class Task(Protocol):
     def gradient(self, ingredients: Sequence[Ingredient], options: GradientOptions) -> ModuleGradient:
         """The held-out loss of learned soups and its gradient by coefficient; closed after use."""
 
+    def check_learnable(self, *, fold: bool) -> None:
+        """Refuses learned soups, and folding their logit scale, where this family has no way to do it."""
+
     def folded(self, soup: Soup) -> Soup:
         """The soup with its logit scale in the classifier head."""
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from stockpot._cores import available_cores
 from stockpot.assembly import DELTAS_BUDGET_BYTES, opened
 from stockpot.config import Seq2SeqTaskConfig, fill_template
-from stockpot.errors import ConfigError, EvaluationError
+from stockpot.errors import ConfigError
 from stockpot.tasks.batches import Encodings
 from stockpot.tasks.classifier import ResidentClassifier, encoded, load_tokenizer
 from stockpot.tasks.data import check_overlap, encode_labels, load_splits
@@ -106,27 +106,40 @@ class Seq2SeqClassification(TextClassification):
         Raises:
             ConfigError: answers are generated, and a likeliest token has no gradient.
         """
+        self.check_learnable(fold=False)
+        self._untie_as(ingredients[0])
+        return super().gradient(ingredients, options, budget_bytes=budget_bytes)
+
+    def check_learnable(self, *, fold: bool) -> None:
+        """Refuses what has no gradient, and a scale that has no place.
+
+        Args:
+            fold: whether the scale is to go into the weights.
+
+        Raises:
+            ConfigError: answers are generated, and a likeliest token has no gradient; `fold`.
+        """
         if self.config.scoring == "generation":
             raise ConfigError(
                 "learned soups need a gradient, and `scoring: generation` has none",
                 fix="use `scoring: likelihood`, or a recipe that does not learn",
             )
-        self._untie_as(ingredients[0])
-        return super().gradient(ingredients, options, budget_bytes=budget_bytes)
+        if fold:
+            raise ConfigError(
+                "no layer of a text-to-text model scales the likelihoods of its answers, so the logit scale has no "
+                "place in the weights",
+                fix="leave out --fold: soup.json holds the logit scale",
+            )
 
     def folded(self, soup: Soup) -> Soup:
         """A soup without a logit scale, as it is.
 
         Raises:
-            EvaluationError: it has one: log-likelihoods are linear in no layer.
+            ConfigError: it has one: log-likelihoods are linear in no layer.
         """
-        if soup.logit_scale == 1.0:
-            return soup
-        raise EvaluationError(
-            "no layer of a text-to-text model scales the likelihoods of its answers, so the logit scale has no place "
-            "in the weights",
-            fix="leave out --fold: soup.json holds the logit scale",
-        )
+        if soup.logit_scale != 1.0:
+            self.check_learnable(fold=True)
+        return soup
 
     def _load(self, soup: Soup, against: Incumbent | None = None) -> None:
         self._untie_as(soup.ingredients[0])
