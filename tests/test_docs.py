@@ -30,3 +30,17 @@ def test_links_lead_somewhere(page: Path) -> None:
     targets = re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text())
     missing = [t for t in targets if "://" not in t and not (page.parent / t).exists()]
     assert not missing
+
+
+def test_the_tasks_and_experiments_of_the_text_guide_are_valid(tmp_path: Path) -> None:
+    import yaml
+
+    from stockpot.config import load_experiment_config, load_task_config
+
+    blocks = re.findall(r"```yaml\n(.*?)```", (ROOT / "docs" / "guide" / "text.md").read_text(), flags=re.DOTALL)
+    assert len(blocks) == 5
+    for block in blocks:
+        is_task = "family" in yaml.safe_load(block)
+        file = tmp_path / ("task.yaml" if is_task else "experiment.yaml")
+        file.write_text(block)
+        (load_task_config if is_task else load_experiment_config)(file)

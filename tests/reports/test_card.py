@@ -54,11 +54,13 @@ def test_front_matter() -> None:
 
 def test_loading_follows_the_task() -> None:
     assert "AutoModelForSequenceClassification.from_pretrained" in card(task_family="text-classification")
+    assert "AutoModelForSeq2SeqLM.from_pretrained" in card(task_family="seq2seq-classification")
+    assert front(card(task_family="seq2seq-classification"))["pipeline_tag"] == "text2text-generation"
     assert "load_file(file)" in card()
 
 
 def test_the_loading_lines_are_python() -> None:
-    for family in (None, "text-classification"):
+    for family in (None, "text-classification", "seq2seq-classification"):
         compile(card(task_family=family).split("```python\n")[1].split("```")[0], "card", "exec")
 
 

@@ -17,6 +17,7 @@ from tiny_custom import tiny_custom_task, tiny_network_runs
 from tiny_images import tiny_image_model, tiny_image_task
 from tiny_lm import tiny_lm, tiny_lm_task
 from tiny_models import tiny_classifier, tiny_fine_tunes, tiny_task
+from tiny_seq2seq import tiny_seq2seq_model, tiny_seq2seq_task
 
 
 @pytest.fixture(scope="module")
@@ -50,10 +51,18 @@ def _lm(folder: Path, tiny: Path):
     return lambda: load_task(path, folder / "lm-1"), members
 
 
+def _seq2seq(folder: Path, tiny: Path):
+    members = tuple(
+        Ingredient(f"t5-{seed}", str(tiny_seq2seq_model(folder / f"t5-{seed}", seed=seed))) for seed in (1, 2)
+    )
+    return lambda: load_task(tiny_seq2seq_task(folder), folder / "t5-1"), members
+
+
 #: Family -> (folder for files, folder of tiny models) -> (what makes the same task again, two ingredients).
 CASES: dict[str, Callable] = {
     "text-classification": _text,
     "image-classification": _image,
+    "seq2seq-classification": _seq2seq,
     "custom": _custom,
     "lm": _lm,
 }

@@ -39,6 +39,7 @@ from stockpot.config.loading import (
     resolve_model,
     task_config,
 )
+from stockpot.config.seq2seq import Seq2SeqTaskConfig, fill_template
 from stockpot.config.space import (
     IMAGE_SETTINGS,
     NAMED_SPACES,
@@ -103,6 +104,7 @@ __all__ = [
     "LmTaskConfig",
     "LogUniform",
     "RunSettings",
+    "Seq2SeqTaskConfig",
     "ShiftConfig",
     "SplitConfig",
     "SweepConfig",
@@ -112,6 +114,7 @@ __all__ = [
     "canonical",
     "entry_as_written",
     "experiment_config",
+    "fill_template",
     "learned_config",
     "load_experiment_config",
     "load_task_config",

@@ -11,7 +11,17 @@ from pydantic_core import ErrorDetails, PydanticCustomError
 
 from stockpot.errors import ConfigError
 
-__all__ = ["Problem", "Settings", "nearest", "raise_problems", "several", "shown", "validated", "validation_sentences"]
+__all__ = [
+    "Problem",
+    "Settings",
+    "nearest",
+    "raise_problems",
+    "several",
+    "shown",
+    "validated",
+    "validated_part",
+    "validation_sentences",
+]
 
 #: (key path, sentence)
 Problem = tuple[tuple[str | int, ...], str]
@@ -76,14 +86,30 @@ def validation_sentences(exc: ValidationError, model: type[BaseModel]) -> list[s
     return [_sentence(error, model) for error in exc.errors(include_url=False)]
 
 
+def validated_part(model: type[_M], content: Mapping[str, Any], *, context: Mapping[str, Any]) -> _M:
+    """As `validated`, inside another model's validator: problems get the keys of the field they are in.
+
+    Raises:
+        PydanticCustomError: carrying every problem.
+    """
+    try:
+        return model.model_validate(content, context=context)
+    except ValidationError as exc:
+        raise several(_located(exc, model)) from exc
+
+
 def _lines(exc: ValidationError, model: type[BaseModel]) -> list[str]:
-    lines: list[str] = []
+    return [f"{_dotted(path)}: {sentence}" for path, sentence in _located(exc, model)]
+
+
+def _located(exc: ValidationError, model: type[BaseModel]) -> list[Problem]:
+    found: list[Problem] = []
     for error in exc.errors(include_url=False):
         location = error["loc"]
         carried: list[Problem] = error.get("ctx", {}).get("problems", []) if error["type"] == "several" else []
         pairs = [((*location, *path), sentence) for path, sentence in carried] or [(location, _sentence(error, model))]
-        lines += [f"{_dotted(path)}: {sentence}" for path, sentence in pairs]
-    return lines
+        found += pairs
+    return found
 
 
 def _dotted(location: Iterable[str | int]) -> str:

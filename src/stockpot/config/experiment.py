@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     BeforeValidator,
@@ -13,12 +14,16 @@ from pydantic import (
     SerializeAsAny,
     SerializerFunctionWrapHandler,
     Strict,
+    ValidationInfo,
     field_validator,
     model_serializer,
+    model_validator,
 )
 
-from stockpot.config._problems import Settings, several, shown
+from stockpot.config._problems import Problem, Settings, several, shown, validated_part
+from stockpot.config.families import schema_of
 from stockpot.config.learned import LearnedConfig
+from stockpot.config.seq2seq import Seq2SeqTaskConfig
 from stockpot.config.space import entry_as_written, parse_space
 from stockpot.config.task import TaskConfig
 
@@ -33,7 +38,7 @@ __all__ = [
 ]
 
 #: What `stockpot.sweeps` can fine-tune.
-FINE_TUNED_FAMILIES = ("text-classification", "image-classification")
+FINE_TUNED_FAMILIES = ("text-classification", "image-classification", "seq2seq-classification")
 
 RecipeName = Literal[
     "uniform", "greedy", "greedy_random", "learned", "learned_by_layer", "ensemble", "greedy_ensemble",
@@ -45,6 +50,14 @@ RECIPE_NAMES: tuple[RecipeName, ...] = ("uniform", "greedy", "greedy_random", "e
 PAPER_RECIPE_NAMES: tuple[RecipeName, ...] = (*RECIPE_NAMES[:3], "learned", "learned_by_layer", *RECIPE_NAMES[3:])
 #: From the work that followed; only where asked for.
 FOLLOW_UP_RECIPE_NAMES: tuple[RecipeName, ...] = ("pruned", "top_k", "interpolate", "model_stock")
+
+
+#: Of these the families without a classifier head.
+_HEADLESS = frozenset({"seq2seq-classification"})
+
+
+def _family(task: object) -> object:
+    return task.get("family") if isinstance(task, Mapping) else getattr(task, "family", None)
 
 
 def _space_as_written(space: dict[str, Any]) -> dict[str, Any]:
@@ -94,7 +107,7 @@ class ExperimentConfig(Settings):
         initialisation: folder, `package:NAME/sub/folder` or hub id of the pre-trained network.
         sweep: the runs.
         head: where the classifier head of all runs comes from: fitted once on the initialisation's features, one random
-            draw, or the checkpoint's own.
+            draw, or the checkpoint's own; text-to-text models have none but their own, which is their default.
         recipes: what to compare, without repetition.
         random_orders: orders tried by greedy_random, >= 1.
         random_orders_seed: of these orders, [0, 2**32).
@@ -125,6 +138,20 @@ class ExperimentConfig(Settings):
         """What a relative initialisation is relative to: the folder of the file, or the one given."""
         return self._folder
 
+    @model_validator(mode="before")
+    @classmethod
+    def _own_head_by_default(cls, given: Any) -> Any:
+        if isinstance(given, Mapping) and "head" not in given and _family(given.get("task")) in _HEADLESS:
+            return {**given, "head": "own"}
+        return given
+
+    @field_validator("task", mode="before")
+    @classmethod
+    def _by_family(cls, task: Any, info: ValidationInfo) -> Any:
+        if not isinstance(task, Mapping):
+            return task
+        return validated_part(schema_of(task), task, context=info.context or {})
+
     @field_validator("task")
     @classmethod
     def _trainable(cls, task: TaskConfig) -> TaskConfig:
@@ -141,6 +168,31 @@ class ExperimentConfig(Settings):
         if tiny is not None and ("model_type" in tiny) == ("architecture" in tiny):
             raise several([((), "needs either model_type (transformers) or architecture (timm)")])
         return tiny
+
+    @model_validator(mode="after")
+    def _followed_by_family(self) -> Self:
+        if not isinstance(self.task, Seq2SeqTaskConfig):
+            return self
+        problems: list[Problem] = []
+        if self.head != "own":
+            problems.append(
+                (("head",), f"got {self.head!r}, but a text-to-text model has no classifier head; remove it")
+            )
+        if self.learned.fold:
+            problems.append(
+                (("learned", "fold"), "a text-to-text model has no head to take the logit scale; remove it")
+            )
+        learned = [name for name in self.recipes if name.startswith("learned")]
+        if learned and self.task.scoring == "generation":
+            problems.append(
+                (
+                    ("recipes",),
+                    f"{', '.join(learned)} need a gradient, and generation has none; use `scoring: likelihood`",
+                )
+            )
+        if problems:
+            raise several(problems)
+        return self
 
     @field_validator("recipes")
     @classmethod

@@ -11,11 +11,9 @@ from pydantic import BaseModel
 
 from stockpot.config._problems import raise_problems, validated
 from stockpot.config._yaml import read_mapping
-from stockpot.config.custom import CustomTaskConfig
 from stockpot.config.experiment import ExperimentConfig
-from stockpot.config.images import ImageTaskConfig
+from stockpot.config.families import schema_of
 from stockpot.config.learned import LearnedConfig
-from stockpot.config.lm import LmTaskConfig
 from stockpot.config.task import TaskConfig
 from stockpot.errors import ConfigError, MissingExtraError
 
@@ -37,12 +35,6 @@ _PATH_KEYS = frozenset({"file", "model", "initialisation", "path"})
 _NO_IDENTITY = frozenset({"cache", "cache_gib", "tiny"})
 #: Settings that came later: left out as long as they change nothing, so that older experiments stay the same ones.
 _LATER: Mapping[str, Any] = {"columns": None, "recalibrate": 0}
-#: Families whose tasks have a schema of their own.
-_SCHEMAS: Mapping[str, type[TaskConfig]] = {
-    "image-classification": ImageTaskConfig,
-    "custom": CustomTaskConfig,
-    "lm": LmTaskConfig,
-}
 
 
 def task_config(content: Mapping[str, Any], folder: Path = Path(), *, file: str = "task") -> TaskConfig:
@@ -61,8 +53,7 @@ def task_config(content: Mapping[str, Any], folder: Path = Path(), *, file: str 
         >>> task_config({"family": "text-classification", "data": data}).data.held_out.rows
         100
     """
-    schema = _SCHEMAS.get(str(content.get("family")), TaskConfig)
-    return validated(schema, content, context={"folder": Path(folder)}, file=file)
+    return validated(schema_of(content), content, context={"folder": Path(folder)}, file=file)
 
 
 def load_task_config(path: Path | str) -> TaskConfig:
@@ -97,21 +88,12 @@ def experiment_config(
         'linear-probe'
     """
     folder, given, problems = Path(folder), dict(content), []
-    task = given.get("task")
-    if isinstance(task, str) or (isinstance(task, Mapping) and task.get("family") in _SCHEMAS):
+    if isinstance(given.get("task"), str):
         try:
-            given["task"] = (
-                load_task_config(folder / task) if isinstance(task, str) else task_config(task, folder, file=file)
-            )
+            given["task"] = load_task_config(folder / given["task"])
         except ConfigError as exc:
             problems += list(exc.problems) or [f"{file}: task: {exc.message}"]
             # The rest is still checked; the task's own problems are known already.
-            given["task"] = task_config(_STAND_IN)
-    elif isinstance(given.get("task"), Mapping) and given["task"].get("family") in _SCHEMAS:
-        try:
-            given["task"] = task_config(given["task"], folder, file=f"{file}: task")
-        except ConfigError as exc:
-            problems += list(exc.problems) or [f"{file}: task: {exc.message}"]
             given["task"] = task_config(_STAND_IN)
     try:
         config = validated(ExperimentConfig, given, context={"folder": folder}, file=file)

@@ -204,8 +204,8 @@ class TaskConfig(Settings):
         evaluation: how the network is run.
     """
 
-    # All but the first have a schema of their own in this room: `task_config` chooses by this key.
-    family: Literal["text-classification", "image-classification", "custom", "lm"]
+    # All but the first have schemas of their own: `stockpot.config.families` chooses by this key.
+    family: Literal["text-classification", "image-classification", "seq2seq-classification", "custom", "lm"]
     data: DataConfig
     model: _Name | None = None
     labels: LabelNames | None = None

@@ -153,7 +153,7 @@ def compare(
             results = finished_results(session.folder)
             if results is not None and results.experiment == json.loads(json.dumps(settings)):
                 return results
-        _check_learnable(session.bench, recipes)
+        _check_learnable(session.bench, recipes, learned)
         _announce_individuals(session, report)
         choices = Choices(tuple(recipes), random_orders, acceptance=acceptance, learned=learned)
         tell = partial(_report, report)
@@ -236,7 +236,7 @@ def cook(
     ):
         if _is_finished(session, "soup.json"):
             return read_soup(session.folder)
-        _check_learnable(session.bench, [recipe])
+        _check_learnable(session.bench, [recipe], learned)
         if best_of or recipe in _SCORE_INDIVIDUALS:  # the others score no individuals
             _announce_individuals(session, report)
         generator = np.random.default_rng(seed)
@@ -472,9 +472,10 @@ def _check_learning(recipes: Sequence[str], learned: LearnedConfig) -> None:
         )
 
 
-def _check_learnable(bench: TaskBench | CallableBench, recipes: Sequence[str]) -> None:
-    """Too few examples to learn from are found before anything is evaluated."""
+def _check_learnable(bench: TaskBench | CallableBench, recipes: Sequence[str], learned: LearnedConfig) -> None:
+    """A task that cannot be learned on, or too few examples, are found before anything is evaluated."""
     if isinstance(bench, TaskBench) and any(name.startswith("learned") for name in recipes):
+        bench.task.check_learnable(fold=learned.fold)
         held_out_parts(bench.n_held_out, 0.5, 0)
 
 

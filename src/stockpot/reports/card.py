@@ -52,6 +52,7 @@ for file in sorted(Path("path/to/this/folder").glob("*.safetensors")):
 _PIPELINES = {
     "text-classification": "text-classification",
     "image-classification": "image-classification",
+    "seq2seq-classification": "text2text-generation",
     "lm": "text-generation",
 }
 _TRANSFORMERS = """from transformers import {model}, AutoTokenizer
@@ -61,6 +62,7 @@ tokenizer = AutoTokenizer.from_pretrained("path/to/this/folder")"""
 #: Family -> what loads its models.
 _CODE = {
     "text-classification": _TRANSFORMERS.format(model="AutoModelForSequenceClassification"),
+    "seq2seq-classification": _TRANSFORMERS.format(model="AutoModelForSeq2SeqLM"),
     "lm": _TRANSFORMERS.format(model="AutoModelForCausalLM"),
 }
 
@@ -81,7 +83,7 @@ def model_card(
         row: the soup's line of the results, when it was measured on more than the held-out split.
         title: heading of the card.
         metric: name of the metric of `row`.
-        task_family: `text-classification` and `lm` add the lines that load it with transformers.
+        task_family: those of texts and language models add the lines that load them with transformers.
         base_model: hub id of the initialisation, when there is one.
 
     Returns:
@@ -111,7 +113,7 @@ def model_card(
 
 def _front_matter(record: SoupRecord, task_family: str | None, base_model: str | None) -> str:
     content: dict[str, Any] = {}
-    if task_family == "text-classification" or _names_file(record.output, "config.json"):
+    if task_family in _CODE or _names_file(record.output, "config.json"):
         content["library_name"] = "transformers"
     if task_family in _PIPELINES:
         content["pipeline_tag"] = _PIPELINES[task_family]

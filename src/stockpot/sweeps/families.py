@@ -15,6 +15,7 @@ from stockpot.sweeps.images import (
     save_image_model,
     trainable_images,
 )
+from stockpot.sweeps.text_to_text import load_text_to_text_model, trainable_text_to_text
 from stockpot.sweeps.texts import load_text_model, save_text_model, text_probe_batches, trainable_text
 from stockpot.sweeps.trainable import Trainable
 from stockpot.tasks.batches import Batch
@@ -34,6 +35,7 @@ class FineTuned:
         save: network, target and `source` (whose side files go along) -> a model folder.
         probe_batches: task, folder, rows -> the training split in batches.
         trainable: settings, task, shared start -> what the Trainer is given.
+        has_head: whether the labels have a classifier head, which a new task needs anew.
         check: fails where a run's settings need what is not installed.
     """
 
@@ -41,13 +43,17 @@ class FineTuned:
     save: Callable[..., None]
     probe_batches: Callable[[Any, Path, int], list[Batch]]
     trainable: Callable[[RunSettings, Any, Path], Trainable]
+    has_head: bool = True
     check: Callable[[RunSettings], None] = lambda _: None
 
 
 _FAMILIES: Mapping[str, FineTuned] = {
     "text-classification": FineTuned(load_text_model, save_text_model, text_probe_batches, trainable_text),
     "image-classification": FineTuned(
-        load_image_model, save_image_model, image_probe_batches, trainable_images, require_timm_for
+        load_image_model, save_image_model, image_probe_batches, trainable_images, check=require_timm_for
+    ),
+    "seq2seq-classification": FineTuned(
+        load_text_to_text_model, save_text_model, text_probe_batches, trainable_text_to_text, has_head=False
     ),
 }
 

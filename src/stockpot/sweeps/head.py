@@ -27,7 +27,7 @@ def prepare_initialisation(task: TextClassification, pretrained: Path, target: P
 
     "linear-probe" fits a multinomial logistic regression on the features that the network's last linear layer reads,
     over the training split (Wortsman et al. 2022, appendix: runs that share a head share a basin); "random" draws one
-    head that all runs share; "own" keeps the checkpoint's.
+    head that all runs share; "own" keeps the checkpoint's. A family without a head is copied as it is.
 
     Args:
         task: gives the training examples and labels.
@@ -37,12 +37,18 @@ def prepare_initialisation(task: TextClassification, pretrained: Path, target: P
         seed: of the random head, and of layers the pre-trained checkpoint lacks.
 
     Raises:
-        ConfigError: the checkpoint's own head has other labels.
+        ConfigError: the checkpoint's own head has other labels; the family has no head, and one is asked for.
         MissingExtraError: scikit-learn (extra "eval") is needed for a linear probe.
         RunError: the network has no final linear layer to fit.
     """
     torch, _ = import_hf()
     names, family = task.label_names, fine_tuned(task.config.family)
+    if not family.has_head:
+        if head != "own":
+            raise ConfigError(f"head: {head}: models of this family have no classifier head", fix="use `head: own`")
+        with whole_folder(target) as folder:
+            family.save(family.load(pretrained), folder, source=pretrained)
+        return
     labels = {"id2label": dict(enumerate(names)), "label2id": {name: index for index, name in enumerate(names)}}
     if head == "own":
         _check_own_head(pretrained, names)

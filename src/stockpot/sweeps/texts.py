@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,7 @@ from stockpot.tasks.text import TextClassification
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["load_text_model", "save_text_model", "text_probe_batches", "trainable_text"]
+__all__ = ["encoded_examples", "load_text_model", "save_text_model", "text_probe_batches", "trainable_text"]
 
 
 def load_text_model(folder: Path, **changes: Any) -> torch.nn.Module:
@@ -52,18 +53,35 @@ def trainable_text(settings: RunSettings, task: TextClassification, initialisati
 
     return Trainable(
         model=load_text_model(initialisation, **dropout_changes(config, settings.dropout)),
-        examples=_examples(task, tokenizer),
+        examples=encoded_examples(
+            tokenizer,
+            list(zip(*task.texts("train"), strict=True)),
+            task.labels("train").tolist(),
+            max_length=task.config.evaluation.max_length,
+        ),
         collator=transformers.DataCollatorWithPadding(tokenizer),
         save=save,
         arguments={"train_sampling_strategy": "group_by_length"},
     )
 
 
-def _examples(task: TextClassification, tokenizer: Any) -> list[dict[str, Any]]:
-    texts, labels = task.texts("train"), task.labels("train")
-    columns = [list(column) for column in zip(*texts, strict=True)]
-    encoded = tokenizer(*columns, truncation=True, max_length=task.config.evaluation.max_length)
-    names = [name for name in tokenizer.model_input_names if name in encoded]
-    return [
-        {**{name: encoded[name][row] for name in names}, "labels": label} for row, label in enumerate(labels.tolist())
-    ]
+def encoded_examples(
+    tokenizer: Any,
+    columns: Sequence[Sequence[str]],
+    targets: Sequence[Any],
+    *,
+    max_length: int,
+    names: Sequence[str] | None = None,
+) -> list[dict[str, Any]]:
+    """Token lists and `labels` of every example.
+
+    Args:
+        tokenizer: of the network.
+        columns: one or two, each a text for every example.
+        targets: one for every example.
+        max_length: longer texts are cut.
+        names: of the network's inputs; None: those that the tokenizer names.
+    """
+    encoded = tokenizer(*[list(column) for column in columns], truncation=True, max_length=max_length)
+    kept = [name for name in names or tokenizer.model_input_names if name in encoded]
+    return [{**{name: encoded[name][row] for name in kept}, "labels": target} for row, target in enumerate(targets)]

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from stockpot.tasks.gradients import GradientOptions, ModuleGradient
     from stockpot.tasks.image import ImageClassification
     from stockpot.tasks.lm import LanguageModel
+    from stockpot.tasks.seq2seq import Seq2SeqClassification
     from stockpot.tasks.text import TextClassification
 
 __all__ = ["FAMILIES", "Task", "load_callable", "load_task", "model_folder"]
@@ -67,6 +68,9 @@ class Task(Protocol):
     def gradient(self, ingredients: Sequence[Ingredient], options: GradientOptions) -> ModuleGradient:
         """The held-out loss of learned soups and its gradient by coefficient; closed after use."""
 
+    def check_learnable(self, *, fold: bool) -> None:
+        """Refuses learned soups, and folding their logit scale, where this family has no way to do it."""
+
     def folded(self, soup: Soup) -> Soup:
         """The soup with its logit scale in the classifier head."""
 
@@ -111,12 +115,19 @@ def _lm(*args: Any, **kwargs: Any) -> LanguageModel:
     return LanguageModel(*args, **kwargs)
 
 
+def _seq2seq_classification(*args: Any, **kwargs: Any) -> Seq2SeqClassification:
+    from stockpot.tasks.seq2seq import Seq2SeqClassification
+
+    return Seq2SeqClassification(*args, **kwargs)
+
+
 #: Family name -> what makes its Task.
 FAMILIES: Mapping[str, Callable[..., Any]] = {
     "text-classification": _text_classification,
     "image-classification": _image_classification,
     "custom": _custom,
     "lm": _lm,
+    "seq2seq-classification": _seq2seq_classification,
 }
 #: Families whose network comes from no folder.
 _WITHOUT_FOLDER = ("custom",)

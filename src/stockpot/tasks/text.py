@@ -237,6 +237,13 @@ class TextClassification:
     def _summed_loss(self) -> SummedLoss:
         return squared_error if self.config.is_regression else cross_entropy
 
+    def check_learnable(self, *, fold: bool) -> None:
+        """Refuses learned soups, and folding their logit scale, where this family has no way to do it: never here.
+
+        Args:
+            fold: whether the scale is to go into the classifier head.
+        """
+
     def prepared_forward(self, soup: Soup, split: str, *, max_batches: int) -> tuple[Callable[[], Any], int]:
         """A forward pass over a split's first batches, weights loaded, warmed up; and its number of examples."""
         self._load(soup)
