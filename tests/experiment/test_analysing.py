@@ -169,6 +169,33 @@ def test_a_start_of_another_network_is_refused(home: Path, tmp_path: Path) -> No
         analyse(ingredients(home / "run-*"), tmp_path / "out", initialisation=str(tmp_path / "other.safetensors"))
 
 
+def test_the_best_run_given_twice_still_spans_a_plane_with_another(home: Path, tmp_path: Path) -> None:
+    import shutil
+
+    for name in ("run-0", "run-1", "run-2"):
+        shutil.copytree(home / name, tmp_path / name)
+        shutil.copytree(home / name, tmp_path / f"{name}-again")
+    options = AnalysisOptions(parts=("plane",), grid=3)
+    made = analyse(
+        ingredients(tmp_path / "run-*"), tmp_path / "out", task=home / "task.yaml",
+        initialisation=str(home / "base"), options=options,
+    )  # fmt: skip
+    assert made.plane is not None
+    assert made.plane.corners[1].removesuffix("-again") != made.plane.corners[2].removesuffix("-again")
+
+
+def test_splits_may_be_named_without_their_kind(home: Path, tmp_path: Path) -> None:
+    arguments = {"task": home / "task.yaml", "initialisation": str(home / "base")}
+    options = AnalysisOptions(parts=("plane",), grid=3, splits=("typos",))
+    made = analyse(ingredients(home / "run-*"), tmp_path / "out", options=options, **arguments)
+    assert made.plane is not None
+    assert list(made.plane.points[0].measured) == ["shift:typos"]
+    for wrong, says in (({"splits": ("nothing",)}, "no such split: nothing"), ({"seed": -3}, "seed is -3")):
+        with pytest.raises(ConfigError) as caught:
+            analyse(ingredients(home / "run-*"), tmp_path / "out", options=replace(options, **wrong), **arguments)
+        assert says in str(caught.value)
+
+
 def test_one_ingredient_is_too_few(home: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="nothing to be compared with"):
         analyse(ingredients(home / "run-0"), tmp_path / "o")

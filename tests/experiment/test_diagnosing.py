@@ -14,6 +14,7 @@ torch = pytest.importorskip("torch")
 from safetensors.torch import load_file, save_file  # noqa: E402
 
 from stockpot import ingredients  # noqa: E402
+from stockpot.errors import OutputError  # noqa: E402
 from stockpot.experiment.diagnosing import diagnose  # noqa: E402
 from stockpot.records import Diagnosis, read_diagnosis  # noqa: E402
 from tiny_models import LABELS, tiny_classifier, tiny_task  # noqa: E402
@@ -207,6 +208,35 @@ def test_an_ingredient_may_be_called_initialisation(home: Path) -> None:
     result = diagnose(ingredients("run-*", "initialisation"), initialisation="base")
     assert found(result) == {}
     assert "initialisation" in result.ingredients
+
+
+def test_a_wrong_initialisation_is_not_blamed_on_the_runs(home: Path) -> None:
+    tiny_classifier(Path("base"), seed=77)
+    result = look()
+    assert found(result) == {"initialisation": ()}
+    assert (result.drop, result.recipe) == ((), "greedy")
+
+
+def test_an_initialisation_with_more_than_the_runs_have_is_compared(home: Path) -> None:
+    file = Path("base/model.safetensors")
+    save_file({**load_file(file), "cls.predictions.bias": torch.ones(3)}, file, {"format": "pt"})
+    assert found(look()) == {}
+    change("run-1", moved_from(load_file(file), 0.001))
+    assert found(look()) == {"barely_moved": ("run-1",)}
+
+
+def moved_from(base: Tensors, factor: float) -> Callable[[Tensors], None]:
+    def edit(tensors: Tensors) -> None:
+        for name, tensor in tensors.items():
+            tensors[name] = base[name] + factor * (tensor - base[name])
+
+    return edit
+
+
+def test_an_output_that_cannot_be_made_is_said_first(home: Path) -> None:
+    Path("file").write_text("")
+    with pytest.raises(OutputError, match="cannot write file"):
+        diagnose(ingredients("run-*"), out="file")
 
 
 def test_a_run_with_nan(home: Path) -> None:

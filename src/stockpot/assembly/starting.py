@@ -18,16 +18,18 @@ class SharedStart:
         names: as the fine-tunes have them.
         prefix: stands before every name there, and not in the start.
         missing: tensors of the fine-tunes that the start lacks, or has in another shape or dtype.
+        extra: tensors of the start that the fine-tunes lack.
     """
 
     names: tuple[str, ...]
     prefix: str = ""
     missing: tuple[str, ...] = ()
+    extra: tuple[str, ...] = ()
 
     @property
     def is_whole(self) -> bool:
         """Whether the start could be one of the ingredients."""
-        return not self.missing and not self.prefix
+        return not self.missing and not self.prefix and not self.extra
 
 
 def shared_start(runs: Mapping[str, TensorSpec], start: Mapping[str, TensorSpec]) -> SharedStart:
@@ -40,7 +42,7 @@ def shared_start(runs: Mapping[str, TensorSpec], start: Mapping[str, TensorSpec]
     Example:
         >>> spec = TensorSpec("F32", (2, 2))
         >>> shared_start({"bert.w": spec, "head": spec}, {"w": spec})
-        SharedStart(names=('bert.w',), prefix='bert.', missing=('head',))
+        SharedStart(names=('bert.w',), prefix='bert.', missing=('head',), extra=())
     """
     floating = {name: spec for name, spec in runs.items() if spec.is_float}
     prefixes = dict.fromkeys(["", *(name.partition(".")[0] + "." for name in floating if "." in name)])
@@ -54,7 +56,8 @@ def shared_start(runs: Mapping[str, TensorSpec], start: Mapping[str, TensorSpec]
 
     prefix = max(prefixes, key=lambda prefix: len(agreeing(prefix)))  # of equals the first, which is none
     names = agreeing(prefix)
-    return SharedStart(names, prefix, tuple(name for name in floating if name not in set(names)))
+    missing = tuple(name for name in floating if name not in set(names))
+    return SharedStart(names, prefix, missing, tuple(name for name in start if prefix + name not in runs))
 
 
 class Shifted:

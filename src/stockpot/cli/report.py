@@ -28,7 +28,11 @@ def report(
     if not serve:
         print_line(f"wrote {write_page(out)}")
         return
+    from stockpot.errors import OutputError
     from stockpot.reports.page.serving import page_server
+
+    if not out.is_dir():
+        raise OutputError(f"{out}: no such folder", fix="give the folder of an experiment, also one under way")
 
     with page_server(out, host=host, port=port) as server:
         print_line(f"serving {out} at http://{host}:{server.server_address[1]}/ (Ctrl-C ends it)")

@@ -23,7 +23,7 @@ from stockpot.experiment.bench import TaskBench
 from stockpot.experiment.progress import OnProgress, Progress
 from stockpot.journal import Journal
 from stockpot.metrics import METRICS, fit_temperature, loss_by_example, reliability, scaled
-from stockpot.outputs import FolderLock
+from stockpot.outputs import FolderLock, made_folder
 from stockpot.recipes import best, ensemble, greedy, single, uniform
 from stockpot.records import (
     Analysis,
@@ -136,8 +136,7 @@ def analyse(
     shared = _shared(ingredients[0], initialisation)
     parts, notes = _possible(options, has_task=task is not None, shared=shared)
     start = [] if initialisation is None else [Ingredient("initialisation", initialisation)]
-    folder = Path(out)
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = made_folder(out)
     lock = FolderLock(folder)
     try:
         with Journal(folder / "journal") as journal:
@@ -153,6 +152,7 @@ def analyse(
                 result = replace(result, geometry=geometry(names, products, is_centred=first is None))
             if task is not None:
                 bench = TaskBench(load_task(task, runs[0]), journal)
+                options = replace(options, splits=_known_splits(options.splits, bench.task.splits))
                 scene = _Scene(bench, runs, first, products, options, report)
                 found = {key: value for part in parts if part in _MAKERS for key, value in _MAKERS[part](scene).items()}
                 result = replace(result, metric=bench.metric, higher_is_better=bench.higher_is_better, **found)
@@ -189,6 +189,18 @@ def _shared(ingredient: Ingredient, initialisation: str | None) -> SharedStart |
     return shared
 
 
+def _known_splits(wanted: Sequence[str], there: Sequence[str]) -> tuple[str, ...]:
+    """The splits asked for; a shift may be named without `shift:`.
+
+    Raises:
+        ConfigError: one that the task does not have.
+    """
+    named = [name if name in there else f"shift:{name}" for name in wanted]
+    if unknown := [name for name, full in zip(wanted, named, strict=True) if full not in there]:
+        raise ConfigError(f"no such split: {', '.join(unknown)}", fix=f"the task has {', '.join(there)}")
+    return tuple(named)
+
+
 def _possible(
     options: AnalysisOptions, *, has_task: bool, shared: SharedStart | None
 ) -> tuple[tuple[str, ...], list[str]]:
@@ -209,6 +221,8 @@ def _possible(
     for name in ("grid", "line_points"):
         if getattr(options, name) < 3:
             problems.append(f"{name} is {getattr(options, name)}, not at least 3")
+    if options.seed < 0:
+        problems.append(f"seed is {options.seed}, not at least 0")
     problems += [f"{name} is not at least 1" for name in ("most_pairs", "orders") if getattr(options, name) < 1]
     if problems:
         raise ConfigError("this analysis cannot be made", problems=problems, fix=f"parts are {', '.join(PARTS)}")
@@ -238,8 +252,10 @@ def _mixed(ingredients: Sequence[Ingredient], shares: Sequence[float], recipe: s
 def _two_best(scene: _Scene) -> tuple[int, int]:
     """Positions of the two ingredients with the best held-out scores."""
     utilities = [scene.bench.evaluate(single(one)).utility for one in scene.ingredients]
-    first, second, *_ = sorted(range(len(utilities)), key=lambda i: -utilities[i])
-    return first, second
+    first, *others = sorted(range(len(utilities)), key=lambda i: -utilities[i])
+    same = scene.ingredients[first].digest
+    # The same file twice is one model: no line goes through it, and no plane.
+    return first, next((i for i in others if scene.ingredients[i].digest != same), others[0])
 
 
 def _plane(scene: _Scene) -> dict[str, Any]:

@@ -32,6 +32,7 @@ from stockpot.experiment.progress import OnProgress, Progress
 from stockpot.journal import Journal
 from stockpot.kernel import check_compatible
 from stockpot.metrics import loss_by_example
+from stockpot.outputs import made_folder
 from stockpot.recipes import single, uniform
 from stockpot.records import Diagnosis, Finding, write_diagnosis
 from stockpot.tasks import load_task
@@ -80,6 +81,8 @@ def diagnose(
     if len(ingredients) < 2:
         raise ConfigError("one ingredient has nothing to be compared with", fix="give at least two")
     report = on_progress or (lambda _: None)
+    if out is not None:
+        made_folder(out)  # before anything is read
     names = [ingredient.name for ingredient in ingredients]
     specs, problems = _headers(ingredients)
     if problems:
@@ -90,8 +93,7 @@ def diagnose(
         )
         found = replace(concluded(names, findings, checked), skipped=tuple(skipped))
     if out is not None:
-        Path(out).mkdir(parents=True, exist_ok=True)
-        write_diagnosis(found, out)
+        write_diagnosis(found, made_folder(out))
     return found
 
 

@@ -113,6 +113,14 @@ def _compare(looked: Looked, scanned: Mapping[str, _Scanned], start: Start | Non
     lengths = [scanned[name] for name in names]
     angles = _whole_angles(products, [begun, *lengths] if begun else lengths)
     strangers = start_findings(names, angles)
+    if begun and strangers and len(strangers[0].ingredients) == len(names) > 1 and angles.agree_without_start:
+        # They belong together: then it is the start that is not theirs.
+        message = "the initialisation is not what these ingredients were fine-tuned from"
+        evidence = (*strangers[0].evidence[:8], "among themselves their cosines are as those of one start")
+        fix = "give the checkpoint that the runs were started from; nothing was compared with this one"
+        looked.findings.append(Finding("initialisation", "caution", message, evidence, fix))
+        _compare(looked, scanned, None, None)
+        return
     explained = [name for finding in strangers for name in finding.ingredients]
     looked.findings += strangers
     shape = geometry(names, products if start else centred(products), is_centred=start is None)

@@ -12,6 +12,7 @@ from stockpot.outputs.partial import sweep_stale, translated_os_errors
 from stockpot.outputs.whole import (
     adopt_files,
     check_target,
+    made_folder,
     whole_folder,
     write_json_atomically,
     write_text_atomically,
@@ -22,6 +23,7 @@ __all__ = [
     "FolderLock",
     "adopt_files",
     "check_target",
+    "made_folder",
     "sweep_stale",
     "translated_os_errors",
     "whole_folder",

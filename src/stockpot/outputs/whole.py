@@ -20,6 +20,7 @@ __all__ = [
     "EXPERIMENT_NAME",
     "adopt_files",
     "check_target",
+    "made_folder",
     "whole_folder",
     "write_json_atomically",
     "write_text_atomically",
@@ -220,3 +221,15 @@ def adopt_files(source: Path, target: Path, *, last: str) -> None:
             if place.is_dir():
                 remove(place)
             entry.replace(place)
+
+
+def made_folder(path: str | Path) -> Path:
+    """An existing folder, made where it is missing.
+
+    Raises:
+        OutputError: it cannot be made.
+    """
+    folder = Path(path)
+    with translated_os_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    return folder

@@ -36,8 +36,13 @@ def concluded(ingredients: Sequence[str], findings: Sequence[Finding], checked: 
     else:
         recipe = "greedy"
         said = f"leave out {', '.join(drop)} and take greedy of the other {len(rest)}" if drop else ""
-        cautious = any(f.kind in {"unequal", "held_out_too_small", "running_statistics"} for f in ordered)
-        said = said or f"nothing speaks against a soup of all {len(rest)}: take greedy" + (
-            "; a uniform one may fall behind" if cautious else ", and uniform beside it"
+        uneven = any(f.kind in {"unequal", "running_statistics", "barely_moved", "uneven"} for f in ordered)
+        start = (
+            f"nothing speaks against a soup of all {len(rest)}"
+            if not ordered
+            else (f"mind what is said above; nothing in it forbids a soup of all {len(rest)}")
+        )
+        said = said or f"{start}: take greedy" + (
+            "; a uniform one may fall behind" if uneven else ", and uniform beside it"
         )
     return Diagnosis(tuple(ingredients), ordered, said, drop, recipe, tuple(checked))

@@ -35,6 +35,12 @@ class WeightAngles:
     cosines: Array
     has_start: bool
 
+    @property
+    def agree_without_start(self) -> bool:
+        """Whether all models but the start are as near to each other as fine-tunes of one start are."""
+        own = self.cosines[1:, 1:] if self.has_start else self.cosines
+        return bool((own >= SAME_START_COSINE).all())
+
 
 def weight_angles(squares: Array, gram: Array, *, has_start: bool) -> WeightAngles:
     """Cosines of ``theta_i`` themselves from inner products around a reference and the lengths of all.

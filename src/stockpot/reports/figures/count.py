@@ -37,6 +37,7 @@ def count(curves: Sequence[CountCurve], metric: str) -> Figure:
             axes.fill_between(curve.counts, low, high, color=colour, alpha=0.15, linewidth=0)
         axes.set_title(short(split.replace("_", "-").removeprefix("shift:"), 20))
         axes.set_xlabel("number of models")
+        axes.xaxis.get_major_locator().set_params(integer=True)
     for axes in panels[len(splits) :]:
         axes.set_visible(False)
     for row in grid:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -52,12 +53,12 @@ def _contours(axes: Axes, plane: Plane, split: str, what: str) -> None:
         values[ys.index(point.y), xs.index(point.x)] = getattr(point.measured[split], what)
     colours = axes.contourf(xs, ys, values, levels=_levels(values, what), cmap="cividis", extend="both")
     axes.contour(xs, ys, values, levels=colours.levels, colors="white", linewidths=0.25, alpha=0.6)
-    bar = axes.figure.colorbar(colours, ax=axes, shrink=0.9, pad=0.02, format="%.3g")
+    bar = axes.figure.colorbar(colours, ax=axes, shrink=0.9, pad=0.02, format=f"%.{_digits(values)}f")
     bar.ax.tick_params(labelsize=6)
     for index, point in enumerate(plane.named):
         axes.plot(
             [point.x], [point.y], linestyle="none", marker=SHAPES[index % len(SHAPES)], markeredgecolor="white",
-            markeredgewidth=0.6, markersize=6, color=COLOURS[index % len(COLOURS)], label=short(point.name or "", 22),
+            markeredgewidth=0.6, markersize=6, color=COLOURS[index % len(COLOURS)], label=short(_named(point.name), 26),
             clip_on=False,
         )  # fmt: skip
     axes.set_aspect("equal", adjustable="box")
@@ -77,3 +78,13 @@ def _levels(values: np.ndarray[Any, Any], what: str) -> np.ndarray[Any, Any]:
 
 def _title(split: str) -> str:
     return short(split.replace("_", "-").removeprefix("shift:"), 14)
+
+
+def _digits(values: np.ndarray[Any, Any]) -> int:
+    """Decimals that tell eight steps of the range apart."""
+    extent = float(np.nanmax(values) - np.nanmin(values))
+    return 3 if extent <= 0 else min(6, max(1, 1 - math.floor(math.log10(extent / 8))))
+
+
+def _named(name: str | None) -> str:
+    return "uniform soup (projected)" if name == "uniform soup" else name or ""
