@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from stockpot.config import load_experiment_config, load_task_config
+from stockpot.config import FINE_TUNED_FAMILIES, RunSettings, load_experiment_config, load_task_config
 from stockpot.errors import ConfigError
-from stockpot.sweeps.families import FAMILIES, family_of
+from stockpot.sweeps.families import _FAMILIES, fine_tuned
 from stockpot.sweeps.fine_tuning import make_ingredient
 from stockpot.sweeps.head import prepare_initialisation
 from stockpot.tasks import load_task
@@ -59,17 +59,15 @@ def weights(folder: Path) -> bytes:
 
 
 def test_every_family_that_experiments_take_is_behind_the_seam() -> None:
-    from stockpot.config.experiment import _TRAINABLE
-
-    assert set(FAMILIES) == set(_TRAINABLE)
+    assert set(_FAMILIES) == set(FINE_TUNED_FAMILIES)
 
 
 @pytest.mark.parametrize("start", ["t5", "bart"])
 def test_examples_are_prompts_and_the_tokens_of_label_words(home, start) -> None:
     task = load_task(home / "task.yaml", home / start)
-    family = family_of(task, home / start)
+    made = fine_tuned(task.config.family).trainable(RunSettings(), task, home / start)
     tokenizer = transformers.AutoTokenizer.from_pretrained(home / start)
-    for example, label, (text,) in zip(family.examples(), task.labels("train"), task.texts("train"), strict=True):
+    for example, label, (text,) in zip(made.examples, task.labels("train"), task.texts("train"), strict=True):
         assert set(example) == {"input_ids", "attention_mask", "labels"}
         assert tokenizer.decode(example["labels"], skip_special_tokens=True) == LABEL_WORDS[task.label_names[label]]
         assert example["input_ids"] == tokenizer(f"task: {text}", truncation=True, max_length=16)["input_ids"]
