@@ -65,7 +65,8 @@ def make_tables(task: TaskConfig, folder: Path) -> tuple[dict[str, Any], list[st
     for shift in data["shifts"].values():
         shift["first"] = 8 if shift.get("first") else None
     data["file"] = None
-    words = sorted({*_NOUNS, *_VERBS, *labels, *map(str, range(10)), *"abcdefghijklmnopqrstuvwxyz"})
+    answers = [word for said in (getattr(task, "label_words", None) or {}).values() for word in str(said).split()]
+    words = sorted({*_NOUNS, *_VERBS, *labels, *answers, *map(str, range(10)), *"abcdefghijklmnopqrstuvwxyz"})
     return data, words
 
 
@@ -137,7 +138,7 @@ def make_images(task: TaskConfig, folder: Path) -> tuple[dict[str, Any], list[st
                 _make_place(folder / str(len(places)), given, split, labels, seed=len(places)).resolve()
             )
         split["path"] = places[given]
-        split["list"] = split["mappings"] = None
+        split |= {name: None for name in ("list", "mappings") if name in split}
         if split.get("class_subset") in {"imagenet-a", "imagenet-r"}:
             split["class_subset"] = labels[:2]
     for name in ("train", "held_out", "test"):

@@ -96,7 +96,13 @@ def make_image_model(tiny: Mapping[str, Any], folder: Path, *, labels: Sequence[
     config = _configuration(tiny, **names)
     transformers.AutoModelForImageClassification.from_config(config).save_pretrained(folder)
     size = int(getattr(config, "image_size", side))
-    ViTImageProcessorPil(size={"height": size, "width": size}).save_pretrained(folder)
+    n_channels = int(getattr(config, "num_channels", 3))
+    ViTImageProcessorPil(
+        size={"height": size, "width": size},
+        image_mean=[0.5] * n_channels,
+        image_std=[0.5] * n_channels,
+        do_convert_rgb=n_channels == 3,
+    ).save_pretrained(folder)
 
 
 def _make_timm(tiny: Mapping[str, Any], folder: Path, *, n_labels: int) -> None:
