@@ -60,8 +60,9 @@ def imagenet(**changes: Any) -> ExperimentConfig:
     )  # fmt: skip
 
 
-def test_imagenet_and_its_shifts_in_small_end_with_a_table(tmp_path: Path) -> None:
-    made = tiny_experiment(imagenet(), tmp_path / "made-up")
+def test_imagenet_and_its_shifts_in_small_end_with_a_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    made = tiny_experiment(imagenet(), Path("made-up"))
     found = run(made, tmp_path / "out", n_workers=1)
     assert {row.method for row in found.rows} >= {"best", "uniform", "greedy", "learned"}
     assert {"shift:v2", "shift:r", "shift:objectnet", "shift:blur"} <= set(found.rows[0].scores)

@@ -10,6 +10,7 @@ from stockpot.config import ExperimentConfig, SweepConfig, canonical, experiment
 from stockpot.errors import ConfigError
 from stockpot.experiment.tiny_data import make_images, make_tables
 from stockpot.experiment.tiny_models import make_image_model, make_text_model
+from stockpot.outputs import made_folder
 
 __all__ = ["tiny_experiment"]
 
@@ -39,7 +40,7 @@ def tiny_experiment(config: ExperimentConfig, folder: Path) -> ExperimentConfig:
             f"{config.name}: no `tiny`, so its architecture cannot be shrunk",
             fix="add `tiny: {model_type: ..., hidden_size: 32, ...}`, what transformers calls the architecture",
         )
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = made_folder(folder.resolve())
     content = config.model_dump(mode="json")
     task = content["task"]
     if task["family"] in _IMAGE_FAMILIES:
