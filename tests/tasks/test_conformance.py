@@ -11,10 +11,12 @@ import pytest
 from stockpot.errors import BlendError
 from stockpot.metrics import METRICS
 from stockpot.recipes import ensemble, greedy, single, uniform
+from stockpot.sweeps.head import prepare_initialisation
 from stockpot.tasks import FAMILIES, load_task
 from stockpot.types import Ingredient, Predictions
+from tiny_clip import tiny_clip, tiny_clip_task
 from tiny_custom import tiny_custom_task, tiny_network_runs
-from tiny_images import tiny_image_model, tiny_image_task
+from tiny_images import CLASSES, tiny_image_model, tiny_image_task
 from tiny_lm import tiny_lm, tiny_lm_task
 from tiny_models import tiny_classifier, tiny_fine_tunes, tiny_task
 from tiny_seq2seq import tiny_seq2seq_model, tiny_seq2seq_task
@@ -58,11 +60,22 @@ def _seq2seq(folder: Path, tiny: Path):
     return lambda: load_task(tiny_seq2seq_task(folder), folder / "t5-1"), members
 
 
+def _clip(folder: Path, tiny: Path):
+    tiny_clip(folder / "base")
+    task = load_task(tiny_clip_task(folder, labels=list(CLASSES)), folder / "base", own_labels=False)
+    members = []
+    for seed in (1, 2):
+        prepare_initialisation(task, folder / "base", folder / f"clip-{seed}", head="random", seed=seed)
+        members.append(Ingredient(f"clip-{seed}", str(folder / f"clip-{seed}")))
+    return lambda: load_task(folder / "task.yaml", folder / "clip-1"), tuple(members)
+
+
 #: Family -> (folder for files, folder of tiny models) -> (what makes the same task again, two ingredients).
 CASES: dict[str, Callable] = {
     "text-classification": _text,
     "image-classification": _image,
     "seq2seq-classification": _seq2seq,
+    "clip": _clip,
     "custom": _custom,
     "lm": _lm,
 }

@@ -146,7 +146,8 @@ def assign_to(module: torch.nn.Module, checkpoint: Checkpoint, *, label: str) ->
     import torch
 
     targets = {name: tensor for name, tensor in module.state_dict().items() if isinstance(tensor, torch.Tensor)}
-    _check_fits(targets, checkpoint, label)
+    counted = _counted_anew(module, checkpoint, targets)
+    _check_fits(targets, checkpoint, label, counted)
     # Tied in the checkpoint but not in the model: each of the model's tensors gets the values.
     untied: dict[str, list[torch.Tensor]] = {}
     for alias, name in checkpoint.tied.items():
@@ -154,6 +155,8 @@ def assign_to(module: torch.nn.Module, checkpoint: Checkpoint, *, label: str) ->
             untied.setdefault(name, []).append(targets[alias])
 
     def assign(chunk: Chunk) -> None:
+        if chunk.name in counted:
+            return
         fill(targets[chunk.name], chunk)
         for tensor in untied.get(chunk.name, ()):
             fill(tensor, chunk)
@@ -161,9 +164,22 @@ def assign_to(module: torch.nn.Module, checkpoint: Checkpoint, *, label: str) ->
     return assign
 
 
-def _check_fits(targets: Mapping[str, torch.Tensor], checkpoint: Checkpoint, label: str) -> None:
+def _counted_anew(
+    module: torch.nn.Module, checkpoint: Checkpoint, targets: Mapping[str, torch.Tensor]
+) -> frozenset[str]:
+    """Tensors of the file that the model makes itself and no longer stores, as `position_ids` of older checkpoints."""
+    own = tuple(f".{name}" for name, _ in module.named_buffers())
+    return frozenset(
+        name for name, spec in checkpoint.specs.items()
+        if name not in targets and not spec.is_float and any(kept.endswith(f".{name}") for kept in own)
+    )  # fmt: skip
+
+
+def _check_fits(
+    targets: Mapping[str, torch.Tensor], checkpoint: Checkpoint, label: str, counted: frozenset[str]
+) -> None:
     """Every tensor of the model is given, nothing more, in the model's shapes; all problems at once."""
-    names = checkpoint.specs.keys() | checkpoint.tied.keys()
+    names = (checkpoint.specs.keys() | checkpoint.tied.keys()) - counted
     memory = {name: (tensor.data_ptr(), tuple(tensor.shape)) for name, tensor in targets.items()}
     given = {memory[name] for name in names & targets.keys()}
     # A name the file lacks is given all the same when it shares memory with one that the file has (tied weights).

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from stockpot.config.clip import ClipTaskConfig, ZeroShotConfig
 from stockpot.config.custom import CustomDataConfig, CustomTaskConfig
 from stockpot.config.experiment import (
     FINE_TUNED_FAMILIES,
@@ -83,6 +84,7 @@ __all__ = [
     "VALUE_METRIC_NAMES",
     "AcceptanceConfig",
     "Choice",
+    "ClipTaskConfig",
     "CustomDataConfig",
     "CustomTaskConfig",
     "DataConfig",
@@ -111,6 +113,7 @@ __all__ = [
     "TaskConfig",
     "Uniform",
     "ZeroOrUniform",
+    "ZeroShotConfig",
     "canonical",
     "entry_as_written",
     "experiment_config",

@@ -38,7 +38,7 @@ __all__ = [
 ]
 
 #: What `stockpot.sweeps` can fine-tune.
-FINE_TUNED_FAMILIES = ("text-classification", "image-classification", "seq2seq-classification")
+FINE_TUNED_FAMILIES = ("text-classification", "image-classification", "seq2seq-classification", "clip")
 
 RecipeName = Literal[
     "uniform", "greedy", "greedy_random", "learned", "learned_by_layer", "ensemble", "greedy_ensemble",
@@ -106,8 +106,9 @@ class ExperimentConfig(Settings):
         task: what is fine-tuned for and judged by; it needs a train split.
         initialisation: folder, `package:NAME/sub/folder` or hub id of the pre-trained network.
         sweep: the runs.
-        head: where the classifier head of all runs comes from: fitted once on the initialisation's features, one random
-            draw, or the checkpoint's own; text-to-text models have none but their own, which is their default.
+        head: where the classifier head of all runs comes from: fitted once on the initialisation's features, made by
+            the text tower of a CLIP-like model, one random draw, or the checkpoint's own; text-to-text models have none
+            but their own, which is their default.
         recipes: what to compare, without repetition.
         random_orders: orders tried by greedy_random, >= 1.
         random_orders_seed: of these orders, [0, 2**32).
@@ -122,7 +123,7 @@ class ExperimentConfig(Settings):
     task: SerializeAsAny[TaskConfig]
     initialisation: Annotated[str, Field(min_length=1)]
     sweep: SweepConfig
-    head: Literal["linear-probe", "random", "own"] = "linear-probe"
+    head: Literal["linear-probe", "zero-shot", "random", "own"] = "linear-probe"
     recipes: Annotated[tuple[RecipeName, ...], Strict(False), Field(min_length=1)] = RECIPE_NAMES
     random_orders: int = Field(default=3, ge=1)
     random_orders_seed: int = Field(default=0, ge=0, lt=2**32)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from stockpot.config.clip import ClipTaskConfig
 from stockpot.config.custom import CustomTaskConfig
 from stockpot.config.images import ImageTaskConfig
 from stockpot.config.lm import LmTaskConfig
@@ -15,6 +16,7 @@ __all__ = ["schema_of"]
 
 _SCHEMAS: Mapping[str, type[TaskConfig]] = {
     "image-classification": ImageTaskConfig,
+    "clip": ClipTaskConfig,
     "seq2seq-classification": Seq2SeqTaskConfig,
     "custom": CustomTaskConfig,
     "lm": LmTaskConfig,

@@ -221,7 +221,7 @@ class ImageTaskConfig(TaskConfig):
         evaluation: how the network is run.
     """
 
-    family: Literal["image-classification"]
+    family: Literal["image-classification", "clip"]
     labels: Literal["imagenet"] | LabelNames | None = None  # type: ignore[assignment]
     data: ImageDataConfig  # type: ignore[assignment]
     evaluation: ImageEvaluationConfig = ImageEvaluationConfig()  # type: ignore[assignment]

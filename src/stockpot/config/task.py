@@ -205,7 +205,7 @@ class TaskConfig(Settings):
     """
 
     # All but the first have schemas of their own: `stockpot.config.families` chooses by this key.
-    family: Literal["text-classification", "image-classification", "seq2seq-classification", "custom", "lm"]
+    family: Literal["text-classification", "image-classification", "seq2seq-classification", "clip", "custom", "lm"]
     data: DataConfig
     model: _Name | None = None
     labels: LabelNames | None = None

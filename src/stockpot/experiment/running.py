@@ -201,7 +201,7 @@ def _written(cooked: Mapping[str, Sequence[Soup]], bench: TaskBench, *, fold: bo
 def _prepare(session: _Session) -> TextClassification:
     """The initialisation with its head, and the task on it."""
     config = session.config
-    if not (session.initialisation / "config.json").exists():
+    if not session.initialisation.is_dir():  # it lands whole
         session.report(Progress("head", f"preparing the initialisation (head: {config.head})"))
         with session.stopwatch.stage("head"):
             start = load_task(

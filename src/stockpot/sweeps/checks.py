@@ -7,7 +7,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from stockpot.checkpoints import open_checkpoint
-from stockpot.config import IMAGE_SETTINGS, RunSettings, TaskConfig
+from stockpot.config import IMAGE_SETTINGS, ImageTaskConfig, RunSettings, TaskConfig
 from stockpot.errors import ConfigError
 from stockpot.sweeps.families import fine_tuned
 from stockpot.sweeps.sweep import PlannedRun
@@ -47,6 +47,6 @@ def _problems(run: PlannedRun, names: Sequence[str], task: TaskConfig) -> Iterat
             yield f"freeze: {pattern!r} matches no tensor of the initialisation"
     if task.is_regression and run.settings.get("label_smoothing"):
         yield "label_smoothing spreads targets over classes; a regression has none"
-    if task.family != "image-classification":
+    if not isinstance(task, ImageTaskConfig):
         given = [name for name in IMAGE_SETTINGS if name in run.settings]
         yield from (f"{name} acts on images, and the task is one of texts" for name in given)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stockpot.config import RunSettings
+from stockpot.sweeps.clip import load_clip_tower, save_clip_tower, trainable_clip, zero_shot_head
 from stockpot.sweeps.images import (
     image_probe_batches,
     load_image_model,
@@ -37,6 +38,7 @@ class FineTuned:
         trainable: settings, task, shared start -> what the Trainer is given.
         has_head: whether the labels have a classifier head, which a new task needs anew.
         check: fails where a run's settings need what is not installed.
+        zero_shot: task and folder -> weight and bias of a head from the text tower; None where there is none.
     """
 
     load: Callable[..., torch.nn.Module]
@@ -45,12 +47,21 @@ class FineTuned:
     trainable: Callable[[RunSettings, Any, Path], Trainable]
     has_head: bool = True
     check: Callable[[RunSettings], None] = lambda _: None
+    zero_shot: Callable[[Any, Path], tuple[Any, Any]] | None = None
 
 
 _FAMILIES: Mapping[str, FineTuned] = {
     "text-classification": FineTuned(load_text_model, save_text_model, text_probe_batches, trainable_text),
     "image-classification": FineTuned(
         load_image_model, save_image_model, image_probe_batches, trainable_images, check=require_timm_for
+    ),
+    "clip": FineTuned(
+        load_clip_tower,
+        save_clip_tower,
+        image_probe_batches,
+        trainable_clip,
+        check=require_timm_for,
+        zero_shot=zero_shot_head,
     ),
     "seq2seq-classification": FineTuned(
         load_text_to_text_model, save_text_model, text_probe_batches, trainable_text_to_text, has_head=False

@@ -163,15 +163,22 @@ def _training_arguments(settings: RunSettings, task: TextClassification, run: Tr
 
 
 def _freeze(model: torch.nn.Module, patterns: tuple[str, ...]) -> None:
-    names = [name for name, _ in model.named_parameters()]
-    idle = [pattern for pattern in patterns if not any(fnmatchcase(name, pattern) for name in names)]
+    saved = {tensor.data_ptr(): name for name, tensor in model.state_dict().items()}
+    # By the name in files, which is what users see, or by that in memory where a library has another.
+    names_of = {name: (saved.get(value.data_ptr(), name), name) for name, value in model.named_parameters()}
+    names = [name for name, _ in names_of.values()]
+
+    def is_frozen(name: str, pattern: str) -> bool:
+        return any(fnmatchcase(known, pattern) for known in names_of[name])
+
+    idle = [pattern for pattern in patterns if not any(is_frozen(name, pattern) for name in names_of)]
     if idle:
         raise ConfigError(
             f"freeze: {', '.join(map(repr, idle))} matches no parameter; there is {', '.join(names[:4])}, ...",
             fix="correct the pattern",
         )
     for name, parameter in model.named_parameters():
-        if any(fnmatchcase(name, pattern) for pattern in patterns):
+        if any(is_frozen(name, pattern) for pattern in patterns):
             parameter.requires_grad_(False)
     if not any(parameter.requires_grad for parameter in model.parameters()):
         raise ConfigError("freeze leaves no parameter to train", fix="freeze fewer parameters")

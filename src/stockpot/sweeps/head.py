@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["prepare_initialisation"]
 
-Head = Literal["linear-probe", "random", "own"]
+Head = Literal["linear-probe", "zero-shot", "random", "own"]
 _PROBE_BATCH = 32
 
 
@@ -26,8 +26,9 @@ def prepare_initialisation(task: TextClassification, pretrained: Path, target: P
     """Writes the start that every run copies: the pre-trained network with one head for the task's labels.
 
     "linear-probe" fits a multinomial logistic regression on the features that the network's last linear layer reads,
-    over the training split (Wortsman et al. 2022, appendix: runs that share a head share a basin); "random" draws one
-    head that all runs share; "own" keeps the checkpoint's. A family without a head is copied as it is.
+    over the training split (Wortsman et al. 2022, appendix: runs that share a head share a basin); "zero-shot" takes
+    what the text tower of a CLIP-like model makes of sentences about the classes; "random" draws one head that all runs
+    share; "own" keeps the checkpoint's. A family without a head is copied as it is.
 
     Args:
         task: gives the training examples and labels.
@@ -37,7 +38,8 @@ def prepare_initialisation(task: TextClassification, pretrained: Path, target: P
         seed: of the random head, and of layers the pre-trained checkpoint lacks.
 
     Raises:
-        ConfigError: the checkpoint's own head has other labels; the family has no head, and one is asked for.
+        ConfigError: the checkpoint's own head has other labels; the family has no head, or no text tower, and one is
+            asked for.
         MissingExtraError: scikit-learn (extra "eval") is needed for a linear probe.
         RunError: the network has no final linear layer to fit.
     """
@@ -49,6 +51,11 @@ def prepare_initialisation(task: TextClassification, pretrained: Path, target: P
         with whole_folder(target) as folder:
             family.save(family.load(pretrained), folder, source=pretrained)
         return
+    if head == "zero-shot" and family.zero_shot is None:
+        raise ConfigError(
+            f"head: zero-shot: models of the family {task.config.family!r} have no text tower",
+            fix="use `head: linear-probe`, or `family: clip`",
+        )
     labels = {"id2label": dict(enumerate(names)), "label2id": {name: index for index, name in enumerate(names)}}
     if head == "own":
         _check_own_head(pretrained, names)
@@ -57,14 +64,16 @@ def prepare_initialisation(task: TextClassification, pretrained: Path, target: P
         model = family.load(pretrained, num_labels=len(names), ignore_mismatched_sizes=head != "own", **labels).eval()
         if head == "linear-probe":
             _fit_head(model, task, pretrained)
+        elif head == "zero-shot" and family.zero_shot is not None:
+            _set_head(_final_linear(model, len(names)), *family.zero_shot(task, pretrained))
         with whole_folder(target) as folder:
             family.save(model, folder, source=pretrained)
 
 
 def _check_own_head(pretrained: Path, names: tuple[str, ...]) -> None:
     _, transformers = import_hf()
-    if "architecture" in model_config(pretrained):  # timm's: it names no labels
-        return
+    if not (pretrained / "config.json").exists() or "architecture" in model_config(pretrained):
+        return  # timm's names no labels; open_clip's are compared when the task is made
     config = transformers.AutoConfig.from_pretrained(pretrained)
     if config.num_labels != len(names):
         raise ConfigError(
@@ -91,9 +100,10 @@ def _fit_head(model: torch.nn.Module, task: TextClassification, pretrained: Path
             f"the training split has no example of {', '.join(missing)}; a linear probe needs every label",
             fix="take more training rows, or `head: random`",
         )
-    features = _features(model, linear, task, pretrained)
+    scale = getattr(model, "probe_scale", 1.0)
+    features = scale * _features(model, linear, task, pretrained)
     probe = _fitted_probe(features, labels, has_bias=linear.bias is not None)
-    weight, bias = probe.coef_, probe.intercept_
+    weight, bias = scale * probe.coef_, probe.intercept_
     if len(task.label_names) == 2:  # scikit-learn fits one logit for two classes; split it evenly
         weight, bias = np.concatenate([-weight, weight]) / 2, np.concatenate([-bias, bias]) / 2
     _set_head(linear, weight, bias)

@@ -22,7 +22,15 @@ from stockpot.tasks.image_models import import_timm, network_inputs, timm_networ
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["image_probe_batches", "load_image_model", "save_image_model", "trainable_images"]
+__all__ = [
+    "ImageExamples",
+    "image_collator",
+    "image_probe_batches",
+    "load_image_model",
+    "require_timm_for",
+    "save_image_model",
+    "trainable_images",
+]
 
 
 def load_image_model(folder: Path, **changes: Any) -> torch.nn.Module:
@@ -110,15 +118,15 @@ def trainable_images(settings: RunSettings, task: ImageClassification, initialis
 
     return Trainable(
         model=load_image_model(initialisation, **changes),
-        examples=_Examples(task, settings),
-        collator=_collator(task, settings),
+        examples=ImageExamples(task, settings),
+        collator=image_collator(task, settings),
         save=save,
         arguments={"label_smoothing_factor": 0.0, "remove_unused_columns": False},
         loss=soft_cross_entropy,
     )
 
 
-class _Examples:
+class ImageExamples:
     """Row -> pixels as the network takes them, and the label; what is drawn is drawn at each look."""
 
     def __init__(self, task: ImageClassification, settings: RunSettings) -> None:
@@ -141,7 +149,8 @@ class _Examples:
         return {model.input_name: values, "labels": int(self._labels[row])}
 
 
-def _collator(task: ImageClassification, settings: RunSettings) -> Callable[[list[Any]], dict[str, torch.Tensor]]:
+def image_collator(task: ImageClassification, settings: RunSettings) -> Callable[[list[Any]], dict[str, torch.Tensor]]:
+    """Rows -> a batch, mixed as the settings say."""
     name, mix = task.family.input_name, batch_mixer(settings, n_classes=len(task.label_names))
 
     def collate(rows: list[Any]) -> dict[str, torch.Tensor]:

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 __all__ = ["layer_depths", "layered_groups", "weight_average"]
 
-_BLOCK = re.compile(r"^(.*?\.)?(layers?|blocks?|h|stages)\.(\d+)\.(?:(layers?|blocks?)\.(\d+)\.)?")
+_BLOCK = re.compile(r"^(.*?\.)?(layers?|(?:res)?blocks?|h|stages)\.(\d+)\.(?:(layers?|blocks?)\.(\d+)\.)?")
 
 
 def layer_depths(names: Sequence[str]) -> dict[str, int]:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     import numpy as np
 
+    from stockpot.tasks.clip import ClipClassification
     from stockpot.tasks.custom import CustomNetwork
     from stockpot.tasks.gradients import GradientOptions, ModuleGradient
     from stockpot.tasks.image import ImageClassification
@@ -103,6 +104,12 @@ def _image_classification(*args: Any, **kwargs: Any) -> ImageClassification:
     return ImageClassification(*args, **kwargs)
 
 
+def _clip(*args: Any, **kwargs: Any) -> ClipClassification:
+    from stockpot.tasks.clip import ClipClassification
+
+    return ClipClassification(*args, **kwargs)
+
+
 def _custom(*args: Any, **kwargs: Any) -> CustomNetwork:
     from stockpot.tasks.custom import CustomNetwork
 
@@ -125,6 +132,7 @@ def _seq2seq_classification(*args: Any, **kwargs: Any) -> Seq2SeqClassification:
 FAMILIES: Mapping[str, Callable[..., Any]] = {
     "text-classification": _text_classification,
     "image-classification": _image_classification,
+    "clip": _clip,
     "custom": _custom,
     "lm": _lm,
     "seq2seq-classification": _seq2seq_classification,

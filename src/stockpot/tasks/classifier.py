@@ -58,7 +58,11 @@ class ResidentClassifier:
 
     def load(self, soup: Soup, *, against: Incumbent | None = None) -> bool:
         """Makes the module's weights those of `soup`; tells whether they were not before."""
-        return self._resident.load(soup, against=against)
+        is_changed = self._resident.load(soup, against=against)
+        # What a network derives from its weights (a zero-shot head) is made once for each soup.
+        if is_changed and (refresh := getattr(self.module, "refresh", None)) is not None:
+            refresh()
+        return is_changed
 
     def recalibrate(self, batches: Iterable[Batch]) -> int:
         """Makes running statistics anew over some batches, dummies left out, on one thread."""

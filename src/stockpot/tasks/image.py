@@ -72,7 +72,7 @@ class ImageClassification(TextClassification):
         self._splits = {name: split.rows for name, split in self._images.items()}
         check_overlap(self._splits, config.data.allow_overlap)
         self.label_names, self._labels, self._groups = encode_image_labels(
-            self._images, config.labels, model_labels=model_labels(model_folder) if own_labels else None
+            self._images, config.labels, model_labels=self._own_label_names() if own_labels else None
         )
         try_metric(config.metric, len(self.label_names))
         self._pixels: dict[str, np.ndarray[Any, Any]] = {}
@@ -102,6 +102,14 @@ class ImageClassification(TextClassification):
         parts = [range(start, min(start + size, n)) for start in range(0, n, size)]
         return [self._batch(split, part, len(part), 0) for part in parts]
 
+    def _own_label_names(self) -> tuple[str, ...] | None:
+        """The classes of the model's own head, where it names them."""
+        return model_labels(self._model_folder)
+
+    def _model_identity(self) -> Any:
+        """What of the model's folder shapes its logits, beside the weights."""
+        return {k: v for k, v in model_config(self._model_folder).items() if k not in VOLATILE_KEYS}
+
     @cached_property
     def family(self) -> ImageModel:
         """How the models of this folder are made, and images made ready for them."""
@@ -120,10 +128,9 @@ class ImageClassification(TextClassification):
     @cached_property
     def _settings_identity(self) -> Mapping[str, Any]:
         torch, transformers = import_hf()
-        config = {k: v for k, v in model_config(self._model_folder).items() if k not in VOLATILE_KEYS}
         return {
             "family": self.config.family,
-            "model": config,
+            "model": self._model_identity(),
             "preprocessing": [PREPROCESSING_VERSION, self.family.identity],
             "batch_size": self.config.evaluation.batch_size,
             "device": self.hardware.device,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +18,16 @@ if TYPE_CHECKING:
     import torch
     from PIL.Image import Image
 
-__all__ = ["ImageModel", "image_model", "import_timm", "network_inputs", "timm_network"]
+__all__ = [
+    "ImageModel",
+    "image_model",
+    "image_processor",
+    "import_timm",
+    "network_inputs",
+    "processed_by_transformers",
+    "require_pillow",
+    "timm_network",
+]
 
 _FIX = "name the folder of an image classifier, with its preprocessing, as `model:` in the task file"
 
@@ -51,26 +60,35 @@ def image_model(folder: Path, config: Mapping[str, Any]) -> ImageModel:
         ConfigError: neither, or the preprocessing is missing.
         MissingExtraError: timm, transformers or Pillow is not installed.
     """
+    version = require_pillow()
+    found = _timm_model(config) if "architecture" in config else processed_by_transformers(folder, config)
+    return replace(found, identity={**found.identity, "pillow": version})
+
+
+def require_pillow() -> str:
+    """Pillow's version, which the pixels depend on.
+
+    Raises:
+        MissingExtraError: it is not installed.
+    """
     try:
         import PIL
     except ModuleNotFoundError as exc:
         raise MissingExtraError("pillow", extra="vision", needed_for="a task of images") from exc
-    found = _timm_model(config) if "architecture" in config else _transformers_model(folder, config)
-    return _with_identity(found, {"pillow": PIL.__version__})
-
-
-def _with_identity(model: ImageModel, more: Mapping[str, Any]) -> ImageModel:
-    return ImageModel(
-        model.input_name, model.mode, model.pixels, model.table, model.new_module, {**model.identity, **more}
-    )
+    return PIL.__version__
 
 
 # ---------------------------------------------------------------------------------------------------- transformers
 
 
-def _transformers_model(folder: Path, config: Mapping[str, Any]) -> ImageModel:
+def processed_by_transformers(folder: Path, config: Mapping[str, Any]) -> ImageModel:
+    """Images as the folder's own preprocessing of transformers makes them; networks of AutoModelForImageClassification.
+
+    Raises:
+        ConfigError: the folder has no preprocessing.
+    """
     mode = "L" if config.get("num_channels", 3) == 1 else "RGB"
-    processor = _processor(folder)
+    processor = image_processor(folder)
     table = _byte_table(processor, mode)
 
     def whole(image: Image) -> np.ndarray[Any, Any]:
@@ -84,7 +102,12 @@ def _transformers_model(folder: Path, config: Mapping[str, Any]) -> ImageModel:
     return ImageModel("pixel_values", mode, whole if table is None else as_bytes, table, _new_transformers, identity)
 
 
-def _processor(folder: Path) -> Any:
+def image_processor(folder: Path) -> Any:
+    """The folder's preprocessing, as transformers loads it, on Pillow.
+
+    Raises:
+        ConfigError: there is none.
+    """
     _, transformers = import_hf()
     try:
         # One backend everywhere: torchvision's resizes to other pixels, and would make scores depend on what is there.
