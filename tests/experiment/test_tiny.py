@@ -24,6 +24,9 @@ FILES = sorted(path for path in EXPERIMENTS.glob("*/*.yaml") if "\nsweep:" in pa
 def test_every_file_is_right_and_can_be_shrunk(path: Path, tmp_path: Path) -> None:
     config = load_experiment_config(path)
     assert config.tiny is not None
+    if path.parent.name == "imagenet":
+        pytest.importorskip("timm")
+        pytest.importorskip("open_clip")
     assert "tiny" not in canonical(config)
     made = tiny_experiment(config, tmp_path)
     assert (made.recipes, made.head, made.task.metric) == (config.recipes, config.head, config.task.metric)

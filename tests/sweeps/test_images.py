@@ -75,7 +75,7 @@ def test_an_experiment_of_images_ends_with_its_table(tmp_path: Path, architectur
 def test_a_run_repeats_its_bytes_with_everything_drawn(home: Path, tmp_path: Path) -> None:
     pytest.importorskip("timm")
     drawn = {
-        "flip": True, "random_resized_crop": 0.5, "rand_augment_magnitude": 9.0, "mixup": 0.4, "cutmix": 0.4,
+        "flip": True, "random_resized_crop": 0.5, "rand_augment_magnitude": 9.3, "mixup": 0.4, "cutmix": 0.4,
         "label_smoothing": 0.1, "layer_decay": 0.7, "warmup_steps": 2,
     }  # fmt: skip
     made(home, tmp_path / "a", **drawn)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -24,7 +25,7 @@ from stockpot.config._problems import Problem, Settings, several, shown, validat
 from stockpot.config.families import schema_of
 from stockpot.config.learned import LearnedConfig
 from stockpot.config.seq2seq import Seq2SeqTaskConfig
-from stockpot.config.space import entry_as_written, parse_space
+from stockpot.config.space import Choice, entry_as_written, parse_space
 from stockpot.config.task import TaskConfig
 
 __all__ = [
@@ -60,21 +61,43 @@ def _family(task: object) -> object:
     return task.get("family") if isinstance(task, Mapping) else getattr(task, "family", None)
 
 
+def _parse_grid(given: object) -> dict[str, Any]:
+    if not isinstance(given, Mapping):
+        raise several([((), f"got {shown(given)}; allowed: a mapping of `setting: [values]`")])
+    problems: list[Problem] = [
+        ((str(name),), f"got {shown(values)}; allowed: a list of values")
+        for name, values in given.items()
+        if not isinstance(values, list | tuple)
+    ]
+    if problems:
+        raise several(problems)
+    entries = parse_space({name: {"choice": list(values)} for name, values in given.items()})
+    return {name: entries[name] for name in given}  # in the file's order, which is that of the runs
+
+
+def _grid_as_written(grid: dict[str, Any]) -> dict[str, Any]:
+    return {name: list(choice.options) for name, choice in grid.items()}
+
+
 def _space_as_written(space: dict[str, Any]) -> dict[str, Any]:
     return {name: entry_as_written(entry) for name, entry in space.items()}
 
 
 class SweepConfig(Settings):
-    """Random search: `runs` fine-tunings, run i drawn from (seed, i) alone.
+    """Random search: `runs` fine-tunings, run i drawn from (seed, i) alone; or every point of a grid.
 
     Args:
-        runs: number of ingredients to make, >= 1.
+        runs: number of ingredients to make, >= 1; may be left out where there is a grid, whose points it counts.
         seed: of the draws, [0, 2**32).
         space: setting -> Entry; see `parse_space` for how it is written.
+        grid: setting -> its values; every combination is a run, the last setting changing fastest. All other settings,
+            and each run's own seed, are drawn as the space says.
 
     Example:
         >>> SweepConfig(runs=2, space={"learning_rate": {"log_uniform": [1e-5, 1e-3]}}).space
         {'learning_rate': LogUniform(low=1e-05, high=0.001)}
+        >>> SweepConfig(grid={"learning_rate": [1e-5, 1e-4], "epochs": [2, 4, 8]}).runs
+        6
     """
 
     runs: int = Field(ge=1)
@@ -82,6 +105,30 @@ class SweepConfig(Settings):
     space: Annotated[dict[str, Any], BeforeValidator(parse_space), PlainSerializer(_space_as_written)] = Field(
         default_factory=dict
     )
+    grid: Annotated[dict[str, Choice], BeforeValidator(_parse_grid), PlainSerializer(_grid_as_written)] = Field(
+        default_factory=dict
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _counted(cls, given: Any) -> Any:
+        grid = given.get("grid") if isinstance(given, Mapping) else None
+        if not grid:
+            return given
+        if not isinstance(grid, Mapping) or not all(isinstance(one, list | tuple) for one in grid.values()):
+            return {"runs": 1, **given}  # the grid itself is what is wrong
+        n_points = math.prod(len(values) for values in grid.values())
+        if given.get("runs", n_points) != n_points:
+            raise several([(("runs",), f"got {given['runs']!r}, but the grid has {n_points} points; leave one out")])
+        return {**given, "runs": n_points}
+
+    @model_serializer(mode="wrap")
+    def _as_written(self, as_usual: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without a grid where there is none: experiments from before there were grids stay the same ones."""
+        settings: dict[str, Any] = as_usual(self)
+        if not self.grid:
+            settings.pop("grid", None)
+        return settings
 
 
 class AcceptanceConfig(Settings):
@@ -96,6 +143,18 @@ class AcceptanceConfig(Settings):
     minimum_gain: float = Field(default=0.0, ge=0)
     strict: bool = False
     significance: float | None = Field(default=None, gt=0, lt=1)
+
+
+class ExpectedConfig(Settings):
+    """Sizes that `--dry-run` takes where it finds none.
+
+    Args:
+        examples: split ("train", "held_out", "test", "shift:NAME") -> examples, >= 1.
+        parameters: of the network that is fine-tuned, >= 1.
+    """
+
+    examples: dict[str, Annotated[int, Field(ge=1)]] = Field(default_factory=dict)
+    parameters: int | None = Field(default=None, ge=1)
 
 
 class ExperimentConfig(Settings):
@@ -117,6 +176,7 @@ class ExperimentConfig(Settings):
         learned: how learned soups are learned.
         tiny: keys of a configuration that shrinks the architecture, with `model_type` (transformers) or `architecture`
             (timm); `stockpot run --tiny` needs it, nothing else looks at it.
+        expected: published sizes, for `--dry-run` where the data or the network are not on this disk.
     """
 
     name: Annotated[str, Field(min_length=1)]
@@ -131,6 +191,7 @@ class ExperimentConfig(Settings):
     max_evaluations: int | None = Field(default=None, ge=1)
     learned: LearnedConfig = LearnedConfig()
     tiny: dict[str, Any] | None = None
+    expected: ExpectedConfig | None = None
 
     _folder: Path = PrivateAttr(default=Path())
 

@@ -108,8 +108,12 @@ def _examples(config: ExperimentConfig) -> tuple[dict[str, int | None], list[str
     for name, shift in data.shifts.items():
         whole = found.get("test") if shift.of else _rows(shift, data, config.task.folder)
         found[f"shift:{name}"] = shift.first if shift.first is not None else whole
+    said = config.expected.examples if config.expected is not None else {}
+    taken = [name for name, n in found.items() if n is None and name in said]
+    found |= {name: said[name] for name in taken}
     unknown = [name for name, n in found.items() if n is None]
     notes = [f"examples of {', '.join(unknown)}: not stated as rows, and not counted from here"] if unknown else []
+    notes += [f"examples of {', '.join(taken)}: not counted, but taken from `expected` in the file"] if taken else []
     return found, notes
 
 
@@ -204,8 +208,11 @@ def _learned(config: ExperimentConfig, n_held_out: int | None) -> int | None:
 
 def _parameters(config: ExperimentConfig) -> tuple[int | None, list[str]]:
     """Of the pre-trained checkpoint, by its header, where it is on this disk."""
+    said = config.expected.parameters if config.expected is not None else None
     try:
         place = Path(resolve_model(config.initialisation, config.folder))
+        if not place.exists() and said is not None:
+            return said, [f"parameters: {config.initialisation} is not on this disk; taken from `expected` in the file"]
         if not place.exists():
             return None, [f"disk and memory: {config.initialisation} is not on this disk"]
         with open_checkpoint(place) as checkpoint:

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from stockpot.config import ExperimentConfig, SweepConfig, canonical, experiment_config
+from stockpot.config import (
+    ClipTaskConfig,
+    ExperimentConfig,
+    ImageTaskConfig,
+    SweepConfig,
+    canonical,
+    experiment_config,
+)
 from stockpot.errors import ConfigError
 from stockpot.experiment.tiny_data import make_images, make_tables
-from stockpot.experiment.tiny_models import make_image_model, make_text_model
+from stockpot.experiment.tiny_models import make_dual_encoder, make_image_model, make_text_model
 from stockpot.outputs import made_folder
+from stockpot.tasks.prompts import class_prompts
 
 __all__ = ["tiny_experiment"]
 
@@ -43,9 +52,14 @@ def tiny_experiment(config: ExperimentConfig, folder: Path) -> ExperimentConfig:
     folder = made_folder(folder.resolve())
     content = config.model_dump(mode="json")
     task = content["task"]
-    if task["family"] in _IMAGE_FAMILIES:
+    if isinstance(config.task, ImageTaskConfig):
         task["data"], task["labels"], side = make_images(config.task, folder / "data")
-        make_image_model(config.tiny, folder / "model", labels=task["labels"], side=side)
+        if isinstance(config.task, ClipTaskConfig):
+            task["zero_shot"]["class_names"] = None  # there are but a few classes
+            prompts = class_prompts(config.task.zero_shot.model_copy(update={"class_names": None}), task["labels"])[0]
+            make_dual_encoder(config.tiny, folder / "model", texts=prompts)
+        else:
+            make_image_model(config.tiny, folder / "model", labels=task["labels"], side=side)
     else:
         task["data"], words = make_tables(config.task, folder / "data")
         make_text_model(config.tiny, folder / "model", words=words)
@@ -60,13 +74,18 @@ def tiny_experiment(config: ExperimentConfig, folder: Path) -> ExperimentConfig:
         "random_orders": _ORDERS,
         "learned": {**content["learned"], **_LEARNED},
     }
-    return experiment_config({name: value for name, value in content.items() if name != "tiny"}, folder)
-
-
-_IMAGE_FAMILIES = frozenset({"image-classification"})
+    return experiment_config(
+        {name: value for name, value in content.items() if name not in {"tiny", "expected"}}, folder
+    )
 
 
 def _short_sweep(sweep: SweepConfig) -> dict[str, Any]:
-    space = canonical(sweep)["space"]
-    space |= {name: value for name, value in _SHORT.items() if name in space or name != "warmup_steps"}
-    return {"runs": min(sweep.runs, _RUNS), "seed": sweep.seed, "space": space}
+    written = canonical(sweep)
+    given = {**written["space"], **written.get("grid", {})}
+    short = {name: value for name, value in _SHORT.items() if name in given or name != "warmup_steps"}
+    grid = {name: values for name, values in written.get("grid", {}).items() if name not in short}
+    while math.prod(map(len, grid.values())) > _RUNS:  # the longest list loses its end first
+        longest = max(grid, key=lambda name: len(grid[name]))
+        grid[longest] = grid[longest][:-1]
+    runs = {"grid": grid} if grid else {"runs": min(sweep.runs, _RUNS)}
+    return {**runs, "seed": sweep.seed, "space": {**written["space"], **short}}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from stockpot.errors import ConfigError
 from stockpot.tasks.hardware import import_hf
 from stockpot.tasks.image_models import import_timm
 
-__all__ = ["make_image_model", "make_text_model", "make_tokenizer"]
+__all__ = ["make_dual_encoder", "make_image_model", "make_text_model", "make_tokenizer"]
 
 _SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "</s>")
 
@@ -70,6 +71,36 @@ def make_tokenizer(words: Sequence[str]) -> Any:
         tokenizer_object=tokenizer, pad_token="[PAD]", unk_token="[UNK]", cls_token="[CLS]", sep_token="[SEP]",
         mask_token="[MASK]", eos_token="</s>", model_input_names=["input_ids", "attention_mask"],
     )  # fmt: skip
+
+
+def make_dual_encoder(tiny: Mapping[str, Any], folder: Path, *, texts: Sequence[str]) -> None:
+    """A whole dual encoder with a tokenizer that knows the words, and preprocessing to the size of its configuration.
+
+    Args:
+        tiny: `model_type`, `text_config`, `vision_config` and keys of its configuration.
+        folder: becomes a model folder.
+        texts: sentences that the tokenizer is to know the words of.
+
+    Raises:
+        ConfigError: transformers knows no such architecture.
+    """
+    from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+
+    torch, transformers = import_hf()
+    tokenizer = make_tokenizer(sorted({word for text in texts for word in re.findall(r"\w+|[^\w\s]+", text)}))
+    text_config = {
+        **tiny.get("text_config", {}), "vocab_size": len(tokenizer), "pad_token_id": tokenizer.pad_token_id,
+        "bos_token_id": tokenizer.cls_token_id, "eos_token_id": tokenizer.sep_token_id,
+    }  # fmt: skip
+    torch.manual_seed(0)
+    config = _configuration({**tiny, "text_config": text_config})
+    model = transformers.AutoModel.from_config(config)
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    size = int(config.vision_config.image_size)
+    CLIPImageProcessorPil(size={"shortest_edge": size}, crop_size={"height": size, "width": size}).save_pretrained(
+        folder
+    )
 
 
 def make_image_model(tiny: Mapping[str, Any], folder: Path, *, labels: Sequence[str], side: int) -> None:

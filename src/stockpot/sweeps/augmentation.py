@@ -38,7 +38,9 @@ def augmenter(settings: RunSettings) -> Callable[[Image], Image] | None:
         box = timm.data.transforms.RandomResizedCropAndInterpolation.get_params
         steps.append(lambda image: _cropped(image, *box(image, (crops, 1.0), _ASPECTS)))
     if layers:
-        steps.append(timm.data.auto_augment.rand_augment_transform(f"rand-m{magnitude:g}-n{layers}", {}))
+        auto = timm.data.auto_augment
+        # Its own `rand_augment_transform` reads the magnitude from a string, and whole numbers alone.
+        steps.append(auto.RandAugment(auto.rand_augment_ops(magnitude=magnitude, hparams={}), num_layers=layers))
 
     def augment(image: Image) -> Image:
         for step in steps:
