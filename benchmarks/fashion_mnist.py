@@ -49,7 +49,7 @@ def main() -> None:
     parser.add_argument("--base", type=Path, default=ROOT / "out" / "fashion-mnist-base")
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks")
     parser.add_argument("--landscape", action="store_true", help="after the seeds, the analysis of the first")
-    parser.add_argument("--tables-only", action="store_true", help="write the tables from what has ended, run nothing")
+    parser.add_argument("--tables-only", action="store_true", help="fine-tune nothing: tables from what has ended")
     parser.add_argument("--quick", action="store_true", help="two runs, one epoch: does the script work?")
     arguments = parser.parse_args()
     if not arguments.tables_only:
@@ -58,8 +58,8 @@ def main() -> None:
             print(f"seed {seed}", flush=True)
             run(experiment_config(content, EXPERIMENT), arguments.workdir / f"{seed}", on_progress=told)
             write_tables(arguments)
-        if arguments.landscape:
-            look_around(arguments, arguments.seeds[0])
+    if arguments.landscape:
+        look_around(arguments, arguments.seeds[0])
     write_tables(arguments)
 
 

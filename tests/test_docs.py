@@ -44,3 +44,29 @@ def test_the_tasks_and_experiments_of_the_text_guide_are_valid(tmp_path: Path) -
         file = tmp_path / ("task.yaml" if is_task else "experiment.yaml")
         file.write_text(block)
         (load_task_config if is_task else load_experiment_config)(file)
+
+
+@pytest.mark.parametrize("page", ["clip", "images"])
+def test_the_tasks_and_experiments_of_the_image_guides_are_valid(page: str, tmp_path: Path) -> None:
+    import yaml
+
+    from stockpot.config import load_experiment_config, load_task_config
+
+    blocks = re.findall(r"```yaml\n(.*?)```", (ROOT / "docs" / "guide" / f"{page}.md").read_text(), flags=re.DOTALL)
+    assert blocks
+    tasks = [block for block in blocks if "family" in yaml.safe_load(block)]
+    assert tasks
+    for block in [*tasks, *(block for block in blocks if "sweep" in yaml.safe_load(block))]:
+        is_task = block in tasks
+        file = tmp_path / ("task.yaml" if is_task else "experiment.yaml")
+        if is_task and "train:" not in block:
+            content = yaml.safe_load(block)
+            content["data"]["train"] = {"path": "train"}  # an experiment with `task: task.yaml` may follow
+            load_task_config(_written(file, block))
+            block = yaml.safe_dump(content)
+        (load_task_config if is_task else load_experiment_config)(_written(file, block))
+
+
+def _written(file: Path, text: str) -> Path:
+    file.write_text(text)
+    return file

@@ -66,7 +66,7 @@ class LmShiftConfig(Settings):
     of: Literal["test"] | None = None
     file: _Name | None = None
     first: int | None = Field(default=None, ge=1)
-    corrupt: Literal["typos", "word_drop"] | None = None
+    corrupt: Literal["typos", "word_drop", "casing", "truncation"] | None = None
     rate: float | None = Field(default=None, gt=0, le=1)
 
     @model_validator(mode="after")

@@ -33,7 +33,7 @@ METRIC_NAMES = (
     *VALUE_METRIC_NAMES, *LIKELIHOOD_METRIC_NAMES,
 )  # fmt: skip
 #: What a shift's `corrupt` may be; `stockpot.tasks.corruptions` does them.
-CORRUPTION_NAMES = ("typos", "word_drop")
+CORRUPTION_NAMES = ("typos", "word_drop", "casing", "truncation")
 #: The splits that may be drawn from one file, in the order in which they are drawn.
 DRAWN_SPLITS = ("train", "held_out", "test")
 
@@ -96,7 +96,7 @@ class ShiftConfig(Settings):
     first: int | None = Field(default=None, ge=1)
     text: _Columns | None = None
     label: _Name | None = None
-    corrupt: Literal["typos", "word_drop"] | None = None
+    corrupt: Literal["typos", "word_drop", "casing", "truncation"] | None = None
     rate: float | None = Field(default=None, gt=0, le=1)
 
     @model_validator(mode="after")

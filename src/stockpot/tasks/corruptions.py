@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from random import Random
 
-__all__ = ["CORRUPTIONS", "corrupt", "typos", "word_drop"]
+__all__ = ["CORRUPTIONS", "casing", "corrupt", "truncation", "typos", "word_drop"]
 
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
@@ -18,7 +19,7 @@ def corrupt(texts: Sequence[tuple[str, ...]], kind: str, rate: float, seed: int)
     Args:
         texts: one tuple of columns per item.
         kind: a name in `CORRUPTIONS`.
-        rate: share of characters (typos) or words (word_drop) that is touched, [0, 1].
+        rate: share of characters (typos) or words (the others) that is touched, [0, 1].
         seed: any whole number.
 
     Returns:
@@ -89,6 +90,58 @@ def word_drop(text: str, rate: float, random: Random) -> str:
     return " ".join(kept or [words[_below(len(words), random)]])
 
 
+def casing(text: str, rate: float, random: Random) -> str:
+    """With probability `rate` a word is written in the case of someone in a hurry: all capitals, or none at all.
+
+    A word that is in one of these already takes the other. No shift for models whose tokenizer lowers all letters.
+
+    Args:
+        text: words separated by blanks; blanks stay as they are.
+        rate: probability per word, [0, 1].
+        random: where the draws come from.
+
+    Example:
+        >>> casing("Model SOUPS", 1.0, Random(1)) in {"MODEL soups", "model soups"}
+        True
+    """
+    return "".join(
+        part if part.isspace() or random.random() >= rate else _recased(part, random) for part in _parts(text)
+    )
+
+
+def _recased(word: str, random: Random) -> str:
+    first, second = (word.upper(), word.lower()) if random.random() < 0.5 else (word.lower(), word.upper())
+    return first if first != word else second
+
+
+def _parts(text: str) -> list[str]:
+    """Words and the blanks between them."""
+    return re.findall(r"\s+|\S+", text)
+
+
+def truncation(text: str, rate: float, random: Random) -> str:
+    """Cuts the end off: each text keeps its first words, one at least, and loses `rate` of them on average.
+
+    The share that is lost is uniform on [0, 2 rate] below a rate of a half, on [2 rate - 1, 1] above.
+
+    Args:
+        text: words separated by blanks; blanks inside what is kept stay as they are.
+        rate: mean share of words that is lost, [0, 1].
+        random: where the draws come from.
+
+    Example:
+        >>> truncation("one two three", 1.0, Random(0)), truncation("one two three", 0.0, Random(0))
+        ('one', 'one two three')
+    """
+    width = 2 * min(rate, 1 - rate)
+    share = rate - width / 2 + width * random.random()
+    words = list(re.finditer(r"\S+", text))
+    if not words or not share:
+        return text
+    n_kept = max(1, len(words) - int(share * len(words) + random.random()))
+    return text if n_kept >= len(words) else text[: words[n_kept - 1].end()]
+
+
 def _swap(text: str, at: int, random: Random) -> tuple[str, int]:
     """What is written, and how many characters of the text that covers; the last character has no next one."""
     return (text[at + 1] + text[at], 2) if at + 1 < len(text) else _substitute(text, at, random)
@@ -114,4 +167,6 @@ def _below(n: int, random: Random) -> int:
 _MISTAKES: Sequence[Callable[[str, int, Random], tuple[str, int]]] = (_swap, _delete, _insert, _substitute)
 
 #: Name -> corruption of one text by a rate and a stream.
-CORRUPTIONS: Mapping[str, Callable[[str, float, Random], str]] = {"typos": typos, "word_drop": word_drop}
+CORRUPTIONS: Mapping[str, Callable[[str, float, Random], str]] = {
+    "typos": typos, "word_drop": word_drop, "casing": casing, "truncation": truncation,
+}  # fmt: skip
