@@ -14,9 +14,10 @@ from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
-from stockpot.config import DataConfig, ShiftConfig, SplitConfig, resolve_file
+from stockpot.config import DataConfig, ShiftConfig, SplitConfig
 from stockpot.errors import DataError
 from stockpot.tasks.corruptions import corrupt
+from stockpot.tasks.data_files import data_path
 from stockpot.tasks.rows import Source, drawn_rows, rows_of_shift
 from stockpot.tasks.tables import Table, nearest, raise_problems, read_table
 
@@ -125,7 +126,7 @@ def _sources(config: DataConfig, folder: Path) -> dict[str, Source]:
 def _source(config: DataConfig, split: SplitConfig | ShiftConfig, folder: Path) -> Source:
     file = split.file or config.file
     assert file is not None
-    path = resolve_file(file, folder).resolve()
+    path = data_path(file, folder)
     return Source(file, path, split.text or config.text, split.label or config.label)
 
 

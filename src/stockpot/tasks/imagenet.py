@@ -8,8 +8,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from stockpot.config import ImageDataConfig, ImageTaskConfig, resolve_file
+from stockpot.config import ImageDataConfig, ImageTaskConfig
 from stockpot.errors import DataError
+from stockpot.tasks.data_files import data_path
 from stockpot.tasks.image_models import import_timm
 
 __all__ = ["imagenet_labels", "imagenet_subset", "objectnet_map", "with_known_classes"]
@@ -115,8 +116,8 @@ def _with_lists(split: Any, data: ImageDataConfig, folder: Path, labels: tuple[s
     if split.class_subset in _TABLES:
         changes["class_subset"] = imagenet_subset(split.class_subset)
     if split.class_map == "objectnet":
-        place = resolve_file(split.path or data.path or "", folder)
-        mappings = resolve_file(split.mappings, folder) if split.mappings else place.parent / "mappings"
+        place = data_path(split.path or data.path or "", folder)
+        mappings = data_path(split.mappings, folder) if split.mappings else place.parent / "mappings"
         changes["class_map"] = objectnet_map(mappings, labels or imagenet_labels())
         changes["skip_other_classes"] = True
     return split.model_copy(update=changes)

@@ -16,10 +16,10 @@ from stockpot.config import (
     ImageShiftConfig,
     ImageSplitConfig,
     SplitConfig,
-    resolve_file,
 )
 from stockpot.errors import DataError
 from stockpot.tasks.data import Split, encode_labels, with_uniform_labels
+from stockpot.tasks.data_files import data_path
 from stockpot.tasks.image_cache import ImageCache
 from stockpot.tasks.image_corruptions import corrupt_image, item_generator
 from stockpot.tasks.image_sources import ImageItem, Labelled, read_items
@@ -98,8 +98,8 @@ def load_image_splits(config: ImageDataConfig, *, folder: Path, cache: ImageCach
         **{f"shift:{name}": shift for name, shift in config.shifts.items() if shift.of is None},
     }
     for name, split in wanted.items():
-        path = resolve_file(split.path or config.path or "", folder).resolve()
-        labels = resolve_file(split.labels, folder).resolve() if split.labels else None
+        path = data_path(split.path or config.path or "", folder)
+        labels = data_path(split.labels, folder) if split.labels else None
         place[name] = (path, Labelled(config.image, config.label, labels))
         if place[name] not in read:
             read[place[name]] = read_items(*place[name], name=split.path or config.path or "")
@@ -168,7 +168,7 @@ def _listed(split: ImageSplitConfig, path: Path, items: Sequence[ImageItem], fol
     Raises:
         DataError: the file cannot be read, or names what is not there.
     """
-    source = resolve_file(split.list or "", folder)
+    source = data_path(split.list or "", folder)
     try:
         lines = [line.strip() for line in source.read_text(encoding="utf-8").splitlines() if line.strip()]
     except (OSError, UnicodeDecodeError) as exc:

@@ -8,9 +8,10 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from stockpot.config import LmDataConfig, resolve_file
+from stockpot.config import LmDataConfig
 from stockpot.tasks.corruptions import corrupt
 from stockpot.tasks.data import Split, read_tables
+from stockpot.tasks.data_files import data_path
 from stockpot.tasks.rows import Source, drawn_rows, rows_of_shift
 from stockpot.tasks.tables import Table, raise_problems
 
@@ -71,7 +72,7 @@ def _source(config: LmDataConfig, file: str | None, folder: Path) -> Source:
     named = file or config.file
     assert named is not None, "checked with the configuration"
     text = (config.text,) if config.text is not None else (config.context or "", *(config.choices or ()))
-    return Source(named, resolve_file(named, folder).resolve(), text, config.answer)
+    return Source(named, data_path(named, folder), text, config.answer)
 
 
 def _split(name: str, source: Source, table: Table, rows: Sequence[int]) -> Split:

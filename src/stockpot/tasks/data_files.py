@@ -1,0 +1,72 @@
+"""Where data are: a path, or a file or folder of a data set on the hub, at a revision that is named."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+from stockpot.config import resolve_file
+from stockpot.errors import ConfigError, DataError, MissingExtraError
+
+__all__ = ["data_path"]
+
+_START = "hf://datasets/"
+_REFERENCE = re.compile(r"hf://datasets/(?P<name>[^/@]+/[^/@]+)@(?P<revision>[^/]+)/(?P<path>.+)")
+_ONE_FILE = re.compile(r"\.\w+$")
+
+
+def data_path(given: str, folder: Path) -> Path:
+    """The absolute local path of data named in a task.
+
+    Args:
+        given: a path; or `hf://datasets/OWNER/NAME@REVISION/PATH`, which is downloaded (or taken from the hub's cache):
+            one file where the path ends like one, else all files below it. A branch moves; a commit does not.
+        folder: what relative paths are relative to.
+
+    Raises:
+        ConfigError: a hub reference of another shape.
+        DataError: the hub gives no such data.
+        MissingExtraError: huggingface_hub is not installed.
+
+    Example:
+        >>> data_path("../a.tsv", Path("tasks")) == Path.cwd() / "a.tsv"
+        True
+        >>> data_path("hf://datasets/nyu-mll/glue/mrpc", Path("tasks"))
+        Traceback (most recent call last):
+        ...
+        stockpot.errors.ConfigError: 'hf://datasets/nyu-mll/glue/mrpc' is no data set on the hub at a revision
+        fix: write hf://datasets/OWNER/NAME@REVISION/PATH, with a commit as the revision, which never changes
+    """
+    if not given.startswith(_START):
+        # Links are not followed: those of the hub's cache lead to files without an ending.
+        return Path(os.path.abspath(resolve_file(given, folder)))  # noqa: PTH100
+    found = _REFERENCE.fullmatch(given.rstrip("/"))
+    if found is None:
+        raise ConfigError(
+            f"{given!r} is no data set on the hub at a revision",
+            fix="write hf://datasets/OWNER/NAME@REVISION/PATH, with a commit as the revision, which never changes",
+        )
+    return _downloaded(given, **found.groupdict())
+
+
+def _downloaded(given: str, *, name: str, revision: str, path: str) -> Path:
+    try:
+        import huggingface_hub
+        from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+    except ModuleNotFoundError as exc:
+        raise MissingExtraError("huggingface_hub", extra="hf", needed_for="data on the hub") from exc
+    try:
+        if _ONE_FILE.search(path):
+            return Path(huggingface_hub.hf_hub_download(name, path, repo_type="dataset", revision=revision))
+        patterns = [f"{path}/**"]
+        found = huggingface_hub.snapshot_download(name, repo_type="dataset", revision=revision, allow_patterns=patterns)
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as exc:
+        offline = " (HF_HUB_OFFLINE is set)" if os.environ.get("HF_HUB_OFFLINE") else ""
+        raise DataError(
+            f"{given}: the hub gave no such data{offline}: {type(exc).__name__}",
+            fix="check name, revision and path, and the connection",
+        ) from exc
+    if not (Path(found) / path).exists():
+        raise DataError(f"{given}: the data set has no such folder at this revision", fix="check the path")
+    return Path(found) / path
