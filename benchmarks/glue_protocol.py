@@ -44,7 +44,8 @@ INTRODUCTION = """\
 The section of a Debian package from its synopsis: 12 classes, 1,000 rows to fine-tune on, 1,000 held out, 2,000 to
 test on (real texts; see experiments/debian-sections). 32 runs each: learning rate log-uniform over 1e-6 to 1e-3, batch
 8 to 64, 2, 3 or 5 epochs, linear decay, as in the paper's GLUE experiments, but for frozen embeddings (time).
-Everything is chosen on held-out alone. The smaller network is every second layer of the larger one, the last among them. Accuracy in percent.""".splitlines()
+Everything is chosen on held-out alone. The smaller network is every second layer of the larger one, the last among
+them. Accuracy in percent.""".splitlines()
 
 
 def main() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -210,3 +211,12 @@ def test_a_timm_model_is_its_own_forward(tmp_path) -> None:
         with Image.open(tmp_path / item.replace(":", "/")) as image, torch.no_grad():
             expected = model(transform(image.convert("RGB"))[None])[0].numpy()
         np.testing.assert_allclose(found[row], expected, rtol=1e-4, atol=1e-4)
+
+
+def test_a_preprocessing_for_other_channels_is_told(tmp_path: Path) -> None:
+    folder = tiny_image_model(tmp_path / "m")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "num_channels": 1}))
+    task = load_task(tiny_image_task(tmp_path), folder)
+    with pytest.raises(ConfigError, match=r"does not fit images of 1 channel, which config\.json asks for"):
+        task.pixels("held_out")

@@ -85,10 +85,11 @@ def processed_by_transformers(folder: Path, config: Mapping[str, Any]) -> ImageM
     """Images as the folder's own preprocessing of transformers makes them; networks of AutoModelForImageClassification.
 
     Raises:
-        ConfigError: the folder has no preprocessing.
+        ConfigError: the folder has no preprocessing, or one for another number of channels.
     """
     mode = "L" if config.get("num_channels", 3) == 1 else "RGB"
     processor = image_processor(folder)
+    _check_channels(processor, mode, folder)
     table = _byte_table(processor, mode)
 
     def whole(image: Image) -> np.ndarray[Any, Any]:
@@ -117,6 +118,21 @@ def image_processor(folder: Path) -> Any:
     except (OSError, ValueError, KeyError, TypeError, AttributeError, ImportError) as exc:
         reason = next(iter(str(exc).splitlines()), type(exc).__name__)
         raise ConfigError(f"{folder}: no usable preprocessor_config.json: {reason}", fix=_FIX) from exc
+
+
+def _check_channels(processor: Any, mode: str, folder: Path) -> None:
+    """One grey or coloured image goes through, so that a preprocessing for the other kind is told now."""
+    import PIL.Image
+
+    try:
+        _processed(processor, PIL.Image.new(mode, (40, 50)), {})
+    except (ValueError, TypeError, IndexError) as exc:
+        n_channels = 1 if mode == "L" else 3
+        raise ConfigError(
+            f"{folder}: the preprocessing does not fit images of {n_channels} "
+            f"channel{'s' if n_channels > 1 else ''}, which config.json asks for: {exc}",
+            fix="give image_mean and image_std in preprocessor_config.json one number for each channel",
+        ) from exc
 
 
 def _byte_table(processor: Any, mode: str) -> np.ndarray[Any, Any] | None:
