@@ -190,7 +190,25 @@ def test_an_initialisation_of_another_network_is_said_to_be_no_help(home: Path) 
     save_file({"w": torch.ones(3)}, "base/model.safetensors")
     result = look()
     assert found(result) == {}
-    assert "shares no tensor" in result.skipped[0]
+    assert "shares no tensor with the ingredients: it has other names" in result.skipped[0]
+    save_file({name: torch.ones(1, 7) for name in load_file("run-0/model.safetensors")}, "base/model.safetensors")
+    assert "equal names have other shapes" in look().skipped[0]
+
+
+def recast(folder: str, dtype: torch.dtype) -> None:
+    change(folder, lambda tensors: {name: tensor.to(dtype) for name, tensor in tensors.items()})
+
+
+@pytest.mark.parametrize("folders", [("base",), ("run-0", "run-1", "run-2", "run-3")])
+def test_a_start_in_another_dtype_is_compared_all_the_same(home: Path, folders: tuple[str, ...]) -> None:
+    for folder in folders:
+        recast(folder, torch.bfloat16)
+    result = look()
+    assert found(result) == {}
+    assert result.skipped == ("scores, midpoints, overlap: no --task",)
+    base, dtype = load_file("base/model.safetensors"), load_file("run-1/model.safetensors")["classifier.bias"].dtype
+    change("run-1", lambda _: {name: (tensor * (1 + 1e-5)).to(dtype) for name, tensor in base.items()})
+    assert found(look()) == {"barely_moved": ("run-1",)}
 
 
 def test_an_initialisation_with_nan_is_a_finding_and_the_runs_are_still_compared(home: Path) -> None:

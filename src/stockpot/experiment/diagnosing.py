@@ -148,10 +148,12 @@ def _start(
         return None, ["who barely moved: no --initialisation"]
     label = "initialisation" if "initialisation" not in names else "the initialisation"
     with open_checkpoint(initialisation) as checkpoint:
+        theirs = tuple(checkpoint.specs)
         shared = shared_start(specs, checkpoint.specs)
     if not shared.names:
         return None, [
-            "who barely moved: the initialisation shares no tensor with the ingredients (other names, shapes or dtype)"
+            "who barely moved: the initialisation shares no tensor with the ingredients: "
+            + ("equal names have other shapes" if any(name in specs for name in theirs) else "it has other names")
         ]
     named = ", ".join((*shared.missing[:4], *["..."] * (len(shared.missing) > 4)))
     left = [f"movement of {named}: not in the initialisation"] if shared.missing else []
