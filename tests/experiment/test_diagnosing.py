@@ -190,7 +190,25 @@ def test_an_initialisation_of_another_network_is_said_to_be_no_help(home: Path) 
     save_file({"w": torch.ones(3)}, "base/model.safetensors")
     result = look()
     assert found(result) == {}
-    assert "shares no tensor" in result.skipped[0]
+    assert "shares no tensor with the ingredients: it has other names" in result.skipped[0]
+    save_file({name: torch.ones(1, 7) for name in load_file("run-0/model.safetensors")}, "base/model.safetensors")
+    assert "equal names have other shapes" in look().skipped[0]
+
+
+def recast(folder: str, dtype: torch.dtype) -> None:
+    change(folder, lambda tensors: {name: tensor.to(dtype) for name, tensor in tensors.items()})
+
+
+@pytest.mark.parametrize("folders", [("base",), ("run-0", "run-1", "run-2", "run-3")])
+def test_a_start_in_another_dtype_is_compared_all_the_same(home: Path, folders: tuple[str, ...]) -> None:
+    for folder in folders:
+        recast(folder, torch.bfloat16)
+    result = look()
+    assert found(result) == {}
+    assert result.skipped == ("scores, midpoints, overlap: no --task",)
+    base, dtype = load_file("base/model.safetensors"), load_file("run-1/model.safetensors")["classifier.bias"].dtype
+    change("run-1", lambda _: {name: (tensor * (1 + 1e-5)).to(dtype) for name, tensor in base.items()})
+    assert found(look()) == {"barely_moved": ("run-1",)}
 
 
 def test_an_initialisation_with_nan_is_a_finding_and_the_runs_are_still_compared(home: Path) -> None:
@@ -258,7 +276,7 @@ def test_a_run_that_barely_moved(home: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("factor", "expected"), [(60.0, {"start": ("run-1",)}), (0.002, {"barely_moved": ("run-1",)}), (1.0, {})]
+    ("factor", "expected"), [(60.0, {"diverged": ("run-1",)}), (0.002, {"barely_moved": ("run-1",)}), (1.0, {})]
 )
 def test_of_two_runs_the_odd_one_is_told_by_the_length_of_the_start(
     home: Path, factor: float, expected: dict[str, tuple[str, ...]]
@@ -302,6 +320,80 @@ def test_runs_that_predict_the_same_are_near_duplicates(home: Path) -> None:
 def test_a_held_out_split_too_small_to_tell(home: Path, n: int, expected: bool) -> None:
     tiny_task(home, n=n, shifts=False)
     assert ("held_out_too_small" in found(look(task=True))) is expected
+
+
+@pytest.mark.parametrize("start", [True, False])
+@pytest.mark.parametrize("factor", [12.0, 20.0, 100.0])
+def test_a_run_that_went_far_is_no_stranger(home: Path, start: bool, factor: float) -> None:
+    change("run-2", moved(factor))
+    result = look(start=start)
+    assert found(result) == {"diverged": ("run-2",)}
+    assert result.drop == ("run-2",)
+    assert " times the median " in result.findings[0].evidence[0]
+
+
+@pytest.mark.parametrize("start", [True, False])
+@pytest.mark.parametrize("factor", [0.3, 3.0])
+def test_a_run_that_went_somewhat_farther_raises_no_alarm(home: Path, start: bool, factor: float) -> None:
+    change("run-2", moved(factor))
+    assert found(look(start=start)) == {}
+
+
+def test_of_two_runs_without_a_start_the_one_that_holds_the_other_went_far(home: Path) -> None:
+    for run in ("run-2", "run-3"):
+        shutil.rmtree(run)
+    result = look(start=False)
+    assert found(result) == {}
+    assert result.skipped[-1].startswith("who went far, near-duplicates: two runs alone")
+    change("run-1", moved(60.0))
+    assert found(look(start=False)) == {"diverged": ("run-1",)}
+
+
+def of_another_start(*runs: str) -> None:
+    """The same runs, begun from other weights."""
+    base = load_file("base/model.safetensors")
+    other = load_file(tiny_classifier(Path("other"), seed=77) / "model.safetensors")
+    for run in runs:
+        change(run, lambda tensors: {name: other[name] + tensor - base[name] for name, tensor in tensors.items()})
+
+
+def test_two_groups_of_starts_are_told_apart(home: Path) -> None:
+    of_another_start("run-1", "run-3")
+    result = look(start=False)
+    assert found(result) == {"start": ("run-1", "run-3")}
+    (finding,) = result.findings
+    assert finding.evidence[:2] == ("run-0, run-2 belong together", "run-1, run-3 belong together")
+    assert finding.fix.endswith("leave out run-1, run-3; or run-1, run-3 by themselves")
+    assert "greedy of the other 2" in result.recommendation
+
+
+def test_the_larger_group_of_starts_is_kept(home: Path) -> None:
+    of_another_start("run-0", "run-2", "run-3")
+    shutil.copytree("run-1", "run-4")
+    change("run-4", moved(1.5))
+    result = look(start=False)
+    assert found(result)["start"] == ("run-1", "run-4")
+
+
+def test_the_group_of_the_best_run_is_kept_where_scores_are_known(home: Path) -> None:
+    of_another_start("run-0", "run-2")  # which know nothing of the task any more
+    result = look(start=False, task=True)
+    assert found(result)["start"] == ("run-0", "run-2")
+    assert "basin" not in found(result)
+    assert set(result.drop) == {"run-0", "run-2"}
+
+
+def test_a_wrong_initialisation_and_an_odd_run_are_both_told(home: Path) -> None:
+    of_another_start("run-1")
+    tiny_classifier(Path("base"), seed=5)
+    assert found(look()) == {"initialisation": (), "start": ("run-1",)}
+
+
+def test_runs_that_are_near_only_as_seen_from_a_stranger_are_no_duplicates(home: Path) -> None:
+    for run in ("run-0", "run-2", "run-3"):
+        change(run, moved(0.05))
+    of_another_start("run-1")
+    assert found(look(start=False)) == {"start": ("run-1",)}
 
 
 def test_duplicates(home: Path) -> None:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fakes import float_checkpoint
+from fakes import FakeCheckpoint, float_checkpoint
 from stockpot.errors import BlendError, IncompatibleError
 from stockpot.kernel import dot_products, inner_products
 from stockpot.kernel.buffers import Buffers
@@ -61,6 +61,37 @@ def test_other_shapes_are_refused() -> None:
     _, (start, _) = made(4, {"a": (50,)}, 2)
     with pytest.raises(IncompatibleError):
         inner_products(start, [float_checkpoint("short", a=np.zeros(49, np.float32))])
+
+
+def test_a_start_in_another_dtype_is_compared_in_float64() -> None:
+    arrays, checkpoints = made(7, {"a": (3000,), "b": (3, 5)}, 3)
+    narrow = [
+        FakeCheckpoint({name: ("F16", values.astype(np.float16), values.shape) for name, values in own.items()})
+        for own in arrays
+    ]
+    for start, runs in ((checkpoints[0], narrow[1:]), (narrow[0], checkpoints[1:])):
+        found = inner_products(start, runs, any_start_dtype=True, chunk_elements=2048)
+        whole = [np.concatenate([_doubles(one, n) for n in ("a", "b")]) for one in (start, *runs)]
+        if start is checkpoints[0]:  # rounded as the runs are
+            whole[0] = whole[0].astype(np.float16).astype(float)
+        deltas = np.array([one - whole[0] for one in whole[1:]])
+        np.testing.assert_allclose(found.gram.sum(axis=0), deltas @ deltas.T, rtol=1e-12)
+        with pytest.raises(IncompatibleError):
+            inner_products(start, runs)
+
+
+def test_runs_in_different_dtypes_are_refused_whatever_the_start_has() -> None:
+    arrays, (start, first, _) = made(8, {"a": (30,)}, 3)
+    narrow = FakeCheckpoint({"a": ("F16", arrays[2]["a"].astype(np.float16), (30,))})
+    with pytest.raises(IncompatibleError):
+        inner_products(start, [first, narrow], any_start_dtype=True)
+
+
+def _doubles(checkpoint, name: str) -> np.ndarray:
+    spec = checkpoint.specs[name]
+    raw = bytearray(spec.nbytes)
+    checkpoint.read_into(name, memoryview(raw), 0)
+    return np.frombuffer(raw, {"F32": np.float32, "F16": np.float16}[spec.dtype]).astype(float)
 
 
 @pytest.mark.parametrize("n", [0, 1, 999, 5000])

@@ -23,7 +23,8 @@ def inner_products(
     Args:
         ingredients: k of them, at least one.
         initialisation: theta_0, the checkpoint that all were fine-tuned from.
-        shared: the tensors that count, where the initialisation does not have all, or has them under other names.
+        shared: the tensors that count, where the initialisation does not have all, or has them under other names or in
+            another dtype.
 
     Returns:
         One group per tensor; gram [tensors, k, k] float64.
@@ -51,4 +52,5 @@ def inner_products(
         with opened(everything) as (start, *checkpoints):
             return kernel.inner_products(start, checkpoints, labels=labels)
     with open_checkpoint(initialisation.source, key=initialisation.key) as other, opened(ingredients) as checkpoints:
-        return kernel.inner_products(Shifted(other, shared.prefix), checkpoints, labels=labels, only=shared.names)
+        begun = Shifted(other, shared.prefix)
+        return kernel.inner_products(begun, checkpoints, labels=labels, only=shared.names, any_start_dtype=True)

@@ -17,23 +17,27 @@ class SharedStart:
     Args:
         names: as the fine-tunes have them.
         prefix: stands before every name there, and not in the start.
-        missing: tensors of the fine-tunes that the start lacks, or has in another shape or dtype.
+        missing: tensors of the fine-tunes that the start lacks, or has in another shape.
         extra: tensors of the start that the fine-tunes lack.
+        recast: tensors that the start has in another floating dtype.
     """
 
     names: tuple[str, ...]
     prefix: str = ""
     missing: tuple[str, ...] = ()
     extra: tuple[str, ...] = ()
+    recast: tuple[str, ...] = ()
 
     @property
     def is_whole(self) -> bool:
         """Whether the start could be one of the ingredients."""
-        return not self.missing and not self.prefix and not self.extra
+        return not (self.missing or self.prefix or self.extra or self.recast)
 
 
 def shared_start(runs: Mapping[str, TensorSpec], start: Mapping[str, TensorSpec]) -> SharedStart:
-    """Floating tensors that agree by name, shape and dtype; a prefix such as `bert.` may stand before the runs' names.
+    """Floating tensors that agree by name and shape; a prefix such as `bert.` may stand before the runs' names.
+
+    Their dtypes may differ: what is compared is compared in float64.
 
     Args:
         runs: specs of the fine-tunes.
@@ -42,7 +46,7 @@ def shared_start(runs: Mapping[str, TensorSpec], start: Mapping[str, TensorSpec]
     Example:
         >>> spec = TensorSpec("F32", (2, 2))
         >>> shared_start({"bert.w": spec, "head": spec}, {"w": spec})
-        SharedStart(names=('bert.w',), prefix='bert.', missing=('head',), extra=())
+        SharedStart(names=('bert.w',), prefix='bert.', missing=('head',), extra=(), recast=())
     """
     floating = {name: spec for name, spec in runs.items() if spec.is_float}
     prefixes = dict.fromkeys(["", *(name.partition(".")[0] + "." for name in floating if "." in name)])
@@ -51,13 +55,19 @@ def shared_start(runs: Mapping[str, TensorSpec], start: Mapping[str, TensorSpec]
         return tuple(
             name
             for name, spec in floating.items()
-            if name.startswith(prefix) and start.get(name.removeprefix(prefix)) == spec
+            if name.startswith(prefix) and _is_alike(spec, start.get(name.removeprefix(prefix)))
         )
 
     prefix = max(prefixes, key=lambda prefix: len(agreeing(prefix)))  # of equals the first, which is none
     names = agreeing(prefix)
     missing = tuple(name for name in floating if name not in set(names))
-    return SharedStart(names, prefix, missing, tuple(name for name in start if prefix + name not in runs))
+    extra = tuple(name for name in start if prefix + name not in runs)
+    recast = tuple(name for name in names if start[name.removeprefix(prefix)].dtype != runs[name].dtype)
+    return SharedStart(names, prefix, missing, extra, recast)
+
+
+def _is_alike(spec: TensorSpec, other: TensorSpec | None) -> bool:
+    return other is not None and other.is_float and other.shape == spec.shape
 
 
 class Shifted:

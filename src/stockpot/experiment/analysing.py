@@ -183,7 +183,7 @@ def _shared(ingredient: Ingredient, initialisation: str | None) -> SharedStart |
         shared = shared_start(run.specs, start.specs)
     if not shared.names:
         raise ConfigError(
-            f"{initialisation}: no tensor has the name, shape and dtype of one of {ingredient.name}",
+            f"{initialisation}: no tensor has the name and shape of one of {ingredient.name}",
             fix="give the checkpoint that the ingredients were fine-tuned from, or leave out --initialisation",
         )
     return shared
@@ -201,14 +201,23 @@ def _known_splits(wanted: Sequence[str], there: Sequence[str]) -> tuple[str, ...
     return tuple(named)
 
 
+def _unfit(shared: SharedStart) -> str:
+    """What an initialisation lacks that is to be mixed with the ingredients."""
+    if shared.recast and not (shared.missing or shared.prefix):
+        return f"in the ingredients' dtype; this one has another, as for {shared.recast[0]}"
+    lacking = ", ".join(shared.missing[:4]) or (f"names that begin with {shared.prefix}" if shared.prefix else "")
+    if lacking:
+        return f"with every tensor of the ingredients; this one lacks {lacking}"
+    return f"with the ingredients' tensors alone; this one has {', '.join(shared.extra[:4])} too"
+
+
 def _possible(
     options: AnalysisOptions, *, has_task: bool, shared: SharedStart | None
 ) -> tuple[tuple[str, ...], list[str]]:
     """The parts to make; one that was asked for by name must be possible."""
     no_start = "needs --initialisation"
     if shared is not None and not shared.is_whole:
-        lacking = ", ".join(shared.missing[:4]) or f"names that begin with {shared.prefix}"
-        no_start = f"needs an --initialisation with every tensor of the ingredients; this one lacks {lacking}"
+        no_start = f"needs an --initialisation {_unfit(shared)}"
     has_start = shared is not None and shared.is_whole
     unknown = [part for part in options.parts if part not in PARTS]
     why = {
@@ -228,7 +237,7 @@ def _possible(
         raise ConfigError("this analysis cannot be made", problems=problems, fix=f"parts are {', '.join(PARTS)}")
     wanted = options.parts or PARTS
     notes = [f"{part} is left out: it {reason}" for part, reason in why.items() if part in wanted]
-    if shared is not None and not has_start:
+    if shared is not None and shared.missing:
         notes.append(f"lengths and angles are those of the {len(shared.names)} tensors that the initialisation has")
     return tuple(part for part in PARTS if part in wanted and part not in why), notes
 

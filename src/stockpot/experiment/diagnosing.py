@@ -18,6 +18,7 @@ from stockpot.analysis.diagnosis import (
     overlap_findings,
     refusals,
     resolution_findings,
+    start_findings,
     statistics_findings,
     unequal_findings,
     usual_first,
@@ -27,7 +28,7 @@ from stockpot.assembly import shared_start, with_digests
 from stockpot.checkpoints import OpenedCheckpoint, open_checkpoint
 from stockpot.errors import ConfigError, IncompatibleError
 from stockpot.experiment.bench import TaskBench
-from stockpot.experiment.looking import Start, look_at_weights
+from stockpot.experiment.looking import Looked, Start, look_at_weights
 from stockpot.experiment.progress import OnProgress, Progress
 from stockpot.journal import Journal
 from stockpot.kernel import check_compatible
@@ -135,7 +136,7 @@ def _of_sound_headers(
     elif len(seen.sound) < 2:
         skipped.append("scores, midpoints, overlap: fewer than two ingredients are finite")
     else:
-        findings += _of_scores(seen.sound, task, out, most_pairs, findings, report)
+        findings = _with_scores(seen, findings, task, out, most_pairs, report)
         checked += ["scores", "midpoints"]
     return findings, checked, [*skipped, *seen.skipped]
 
@@ -148,24 +149,28 @@ def _start(
         return None, ["who barely moved: no --initialisation"]
     label = "initialisation" if "initialisation" not in names else "the initialisation"
     with open_checkpoint(initialisation) as checkpoint:
+        theirs = tuple(checkpoint.specs)
         shared = shared_start(specs, checkpoint.specs)
     if not shared.names:
         return None, [
-            "who barely moved: the initialisation shares no tensor with the ingredients (other names, shapes or dtype)"
+            "who barely moved: the initialisation shares no tensor with the ingredients: "
+            + ("equal names have other shapes" if any(name in specs for name in theirs) else "it has other names")
         ]
     named = ", ".join((*shared.missing[:4], *["..."] * (len(shared.missing) > 4)))
     left = [f"movement of {named}: not in the initialisation"] if shared.missing else []
     return Start(Ingredient(label, initialisation), shared), left
 
 
-def _of_scores(
-    runs: Sequence[Ingredient],
+def _with_scores(
+    seen: Looked,
+    known: Sequence[Finding],
     task: str | Path | Mapping[str, Any],
     out: str | Path | None,
     most_pairs: int,
-    known: Sequence[Finding],
     report: OnProgress,
 ) -> list[Finding]:
+    """The findings so far and those of the scores, which also tell the best of several groups of runs."""
+    runs = seen.sound
     with TemporaryDirectory(prefix="stockpot-") as scratch, Journal(Path(out or scratch) / "journal") as journal:
         loaded = load_task(task, runs[0], allow_overlap=True)
         bench = TaskBench(loaded, journal)
@@ -173,7 +178,9 @@ def _of_scores(
         for done, run in enumerate(runs, 1):
             scores[run.name] = bench.evaluate(single(run))
             report(Progress("score", f"{run.name}: {bench.metric} {scores[run.name].value:.4f}", done, len(runs)))
-        findings = [*unequal_findings(scores), *resolution_findings(scores)]
+        belong = seen.origins({name: score.utility for name, score in scores.items()})
+        findings = [one for one in known if one.kind != "start"] + start_findings(belong)
+        findings += [*unequal_findings(scores), *resolution_findings(scores)]
         if "test" in loaded.splits:
             findings += overlap_findings(loaded.texts("held_out"), loaded.texts("test"))
         loss = loss_by_example(bench.metric)
@@ -186,11 +193,12 @@ def _of_scores(
         told = {name: (scores[name].value, loss) for name, loss in losses.items()}
         same = [(a, b) for a, b in combinations(told, 2) if told[a] == told[b]]
         findings += near_duplicate_findings(same, "equal score and loss on held-out, to the last digit", known=known)
-        chosen = chosen_pairs(len(runs), most_pairs)
+        # Between runs of two starts there is a hill, and no more to be learned from it.
+        kin = [run for run in runs if run.name not in belong.strangers]
+        chosen = chosen_pairs(len(kin), most_pairs)
         midpoints = []
-        for done, (i, j) in enumerate(chosen, 1):
-            first, second = runs[i].name, runs[j].name
-            ends = (losses[first], losses[second])
-            midpoints.append(MidpointLoss(first, second, ends, mean_loss(uniform([runs[i], runs[j]]))))
-            report(Progress("score", f"half-way between {runs[i].name} and {runs[j].name}", done, len(chosen)))
+        for done, (first, second) in enumerate(((kin[i], kin[j]) for i, j in chosen), 1):
+            ends = (losses[first.name], losses[second.name])
+            midpoints.append(MidpointLoss(first.name, second.name, ends, mean_loss(uniform([first, second]))))
+            report(Progress("score", f"half-way between {first.name} and {second.name}", done, len(chosen)))
         return findings + basin_findings(midpoints)

@@ -10,12 +10,14 @@ from typing import Any
 import numpy as np
 
 from stockpot.analysis.diagnosis import (
+    Origins,
     WeightAngles,
     duplicate_findings,
     head_findings,
     head_names,
     movement_findings,
     near_duplicate_findings,
+    origins,
     start_findings,
     weight_angles,
 )
@@ -25,7 +27,7 @@ from stockpot.checkpoints import open_checkpoint
 from stockpot.errors import BlendError
 from stockpot.experiment.progress import OnProgress, Progress
 from stockpot.kernel import blend
-from stockpot.records import Finding
+from stockpot.records import Finding, Geometry
 from stockpot.types import Coefficients, Ingredient, InnerProducts
 
 __all__ = ["Looked", "Start", "look_at_weights"]
@@ -52,12 +54,19 @@ class Looked:
         sound: the ingredients that are finite.
         checked: what was looked at.
         skipped: what was not, and why.
+        angles: between the sound ones.
     """
 
     findings: list[Finding]
     sound: list[Ingredient]
     checked: list[str] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
+    angles: WeightAngles | None = None
+
+    def origins(self, scores: Mapping[str, float] | None = None) -> Origins:
+        """Which of the sound ones belong together; `scores`: the utility of each, where known."""
+        names = [run.name for run in self.sound]
+        return origins(names, self.angles, scores=scores) if self.angles else Origins(tuple(names))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -112,28 +121,51 @@ def _compare(looked: Looked, scanned: Mapping[str, _Scanned], start: Start | Non
     products = inner_products(runs, start.ingredient if start else runs[0], shared=shared)
     lengths = [scanned[name] for name in names]
     angles = _whole_angles(products, [begun, *lengths] if begun else lengths)
-    strangers = start_findings(names, angles)
-    if begun and strangers and len(strangers[0].ingredients) == len(names) > 1 and angles.agree_without_start:
-        # They belong together: then it is the start that is not theirs.
+    looked.angles = angles
+    belong = looked.origins()
+    if belong.is_stranger:
+        # Some belong together: then it is the start that is not theirs.
         message = "the initialisation is not what these ingredients were fine-tuned from"
-        evidence = (*strangers[0].evidence[:8], "among themselves their cosines are as those of one start")
+        evidence = (
+            *(f"{name}: cosine {belong.cosines[name]:.2f} to the initialisation" for name in names[:8]),
+            f"among themselves {', '.join(belong.others[0])} have cosines as those of one start",
+        )
         fix = "give the checkpoint that the runs were started from; nothing was compared with this one"
         looked.findings.append(Finding("initialisation", "caution", message, evidence, fix))
         _compare(looked, scanned, None, None)
         return
-    explained = [name for finding in strangers for name in finding.ingredients]
-    looked.findings += strangers
+    looked.findings += start_findings(belong)
     shape = geometry(names, products if start else centred(products), is_centred=start is None)
     length = math.sqrt(math.fsum(begun.squares.values())) if begun else 0.0
-    looked.findings += movement_findings(shape, start_length=length, ignored=explained)
-    looked.findings += near_duplicate_findings(near_duplicates(shape), _NEAR, known=looked.findings)
+    moved = movement_findings(shape, start_length=length, ignored=belong.strangers, far=belong.far)
+    looked.findings += moved
+    gone = {name for finding in moved if finding.kind == "diverged" for name in finding.ingredients}
+    if start is None:
+        members = [name for name in names if name not in gone and name not in belong.strangers]
+        shape = _among(names, members, products)
+        if len(names) == 2:
+            looked.skipped.append(
+                "who went far, near-duplicates: two runs alone have no measure; --initialisation is one"
+            )
+        elif len(members) == 2:
+            looked.skipped.append("near-duplicates: the two runs that belong together alone have no measure")
+    close = [pair for pair in near_duplicates(shape) if not set(pair) & set(belong.strangers)]
+    looked.findings += near_duplicate_findings(close, _NEAR, known=looked.findings)
     looked.checked += ["lengths", "angles"]
+    explained = (*belong.strangers, *belong.far)
     heads = {name: head for name in names if (head := scanned[name].head) is not None}
     if heads:
         looked.findings += head_findings(heads, ignored=explained)
         looked.checked.append("heads")
     else:
         looked.skipped.append("heads: no tensor is called as classifier heads usually are")
+
+
+def _among(names: Sequence[str], members: Sequence[str], products: InnerProducts) -> Geometry:
+    """The geometry of some around their own mean: strangers would lie so far away that all others seem one."""
+    chosen = [position for position, name in enumerate(names) if name in members]
+    own = InnerProducts(products.groups, products.gram[:, chosen][:, :, chosen])
+    return geometry(members, centred(own), is_centred=True)
 
 
 def _whole_angles(products: InnerProducts, scanned: Sequence[_Scanned]) -> WeightAngles:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 
 from stockpot.kernel.buffers import Buffers, read_values
-from stockpot.kernel.codec import Doubles
+from stockpot.kernel.codec import Doubles, decode, encode, fits
 from stockpot.kernel.compatibility import Layout, TensorPlan, check_layouts, labels_of, plan_tensors
 from stockpot.kernel.faults import tensor_fault
 from stockpot.kernel.spans import CHUNK_ELEMENTS, Span, spans
-from stockpot.types import Checkpoint, InnerProducts
+from stockpot.types import ITEM_BYTES, Checkpoint, InnerProducts, TensorSpec
 
 __all__ = ["inner_products"]
 
@@ -26,6 +27,7 @@ def inner_products(
     *,
     labels: Sequence[str] | None = None,
     only: Sequence[str] | None = None,
+    any_start_dtype: bool = False,
     chunk_elements: int = CHUNK_ELEMENTS,
 ) -> InnerProducts:
     """``<theta_i - theta_0, theta_j - theta_0>`` for every floating tensor, in float64.
@@ -39,6 +41,8 @@ def inner_products(
         checkpoints: k compatible ones; the same one may come several times.
         labels: what errors call them, the initialisation first; their sources by default.
         only: names or globs of the tensors that count; the others may differ.
+        any_start_dtype: whether the initialisation's floating tensors may have another dtype: float64 holds both;
+            a wider one is rounded to that of the checkpoints first, as they were when they began.
         chunk_elements: elements of all checkpoints together that are held at once.
 
     Returns:
@@ -62,13 +66,23 @@ def inner_products(
     labels_of(checkpoints, None)  # none at all is refused
     labels = labels_of(everything, labels)
     first, *others = [Layout.of(checkpoint) for checkpoint in everything]
-    check_layouts(first, others, labels, only=only)
+    check_layouts(_in_dtypes_of(others[0], first) if any_start_dtype else first, others, labels, only=only)
     plans = [plan for plan in plan_tensors(first, only=only) if plan.is_blended]
     buffers = Buffers(max(chunk_elements // len(checkpoints), _LEAST_ELEMENTS))
     deltas = np.empty((len(checkpoints), buffers.chunk_elements))
     grams = [_gram(plan, everything, labels, buffers, deltas) for plan in plans]
     shape = (len(plans), len(checkpoints), len(checkpoints))
     return InnerProducts(tuple((plan.name,) for plan in plans), np.array(grams).reshape(shape))
+
+
+def _in_dtypes_of(model: Layout, layout: Layout) -> Layout:
+    """The layout, floating tensors with the dtypes that `model` has for them."""
+
+    def spec(name: str, own: TensorSpec) -> TensorSpec:
+        other = model.specs.get(model.tied.get(name, name), own)
+        return replace(own, dtype=other.dtype) if own.is_float and other.is_float else own
+
+    return replace(layout, specs={name: spec(name, own) for name, own in layout.specs.items()})
 
 
 def _gram(
@@ -102,8 +116,13 @@ def _read_deltas(
     deltas: npt.NDArray[np.float64],
 ) -> None:
     """Fills `deltas` [k, span] with what checkpoints 1 to k have over checkpoint 0."""
-    dtype = plan.stored.dtype
-    start = read_values(checkpoints[0], plan.name, span, dtype, buffers.raw, buffers.total)
+    own = plan.stored.dtype
+    dtype = checkpoints[1].specs[checkpoints[1].tied.get(plan.name, plan.name)].dtype
+    start = read_values(checkpoints[0], plan.name, span, own, buffers.raw, buffers.total)
+    if ITEM_BYTES[dtype] < ITEM_BYTES[own] and fits(start, dtype):
+        rounded = buffers.raw[: span.size * ITEM_BYTES[dtype]]
+        encode(start, dtype, rounded)  # else the rounding of all weights would count as a way gone
+        decode(rounded, dtype, start)
     for checkpoint, delta in zip(checkpoints[1:], deltas, strict=True):
         values = read_values(checkpoint, plan.name, span, dtype, buffers.raw, buffers.values)
         np.subtract(values, start, out=delta)

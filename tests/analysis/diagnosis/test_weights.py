@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from stockpot.analysis.diagnosis import movement_findings, start_findings, weight_angles
+from stockpot.analysis.diagnosis import movement_findings, origins, start_findings, weight_angles
 from stockpot.records import Geometry
 
 
@@ -58,4 +58,26 @@ def test_cosines_of_whole_models_equal_those_of_the_vectors() -> None:
 
 def test_a_stranger_among_two_names_both_without_a_start() -> None:
     angles = weight_angles(np.array([1.0, 1.0]), np.array([[2.0]]), has_start=False)
-    assert start_findings(["a", "b"], angles)[0].ingredients == ("a", "b")
+    found = origins(["a", "b"], angles)
+    assert (found.kept, found.others) == ((), (("a",), ("b",)))
+    assert start_findings(found)[0].ingredients == ("a", "b")
+
+
+def models(*vectors: object, has_start: bool = False) -> object:
+    rows = np.array(vectors, dtype=float)
+    steps = rows[1:] - rows[0]
+    return weight_angles((rows**2).sum(axis=1), steps @ steps.T, has_start=has_start)
+
+
+def test_who_holds_the_start_went_far_and_who_does_not_is_a_stranger() -> None:
+    start, near, far, stranger = (10, 0, 0, 0), (10, 1, 0, 0), (10, 0, 30, 0), (0, 0, 1, 10)
+    found = origins(["near", "far", "stranger"], models(start, near, far, stranger, has_start=True))
+    assert (found.kept, found.others, list(found.far)) == (("near",), (("stranger",),), ["far"])
+    again = origins(["start", "near", "far", "stranger"], models(start, near, far, stranger))
+    assert (again.kept, again.others, list(again.far)) == (("start", "near"), (("stranger",),), ["far"])
+
+
+def test_cousins_of_equal_length_have_not_gone_far_from_each_other() -> None:
+    found = origins(["a", "b"], models((10, 0), (7.8, 6.26)))
+    assert found.others == (("a",), ("b",))
+    assert not found.far

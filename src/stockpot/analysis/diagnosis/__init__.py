@@ -17,11 +17,12 @@ from stockpot.analysis.diagnosis.scores import (
     resolution_findings,
     unequal_findings,
 )
+from stockpot.analysis.diagnosis.starts import Origins, WeightAngles, origins, start_findings, weight_angles
 from stockpot.analysis.diagnosis.verdict import concluded
-from stockpot.analysis.diagnosis.weights import WeightAngles, movement_findings, start_findings, weight_angles
+from stockpot.analysis.diagnosis.weights import movement_findings
 
 __all__ = [
-    "MidpointLoss", "WeightAngles", "basin_findings", "concluded", "duplicate_findings", "head_findings", "head_names",
-    "movement_findings", "near_duplicate_findings", "overlap_findings", "refusals", "resolution_findings",
-    "start_findings", "statistics_findings", "unequal_findings", "usual_first", "weight_angles",
+    "MidpointLoss", "Origins", "WeightAngles", "basin_findings", "concluded", "duplicate_findings", "head_findings",
+    "head_names", "movement_findings", "near_duplicate_findings", "origins", "overlap_findings", "refusals",
+    "resolution_findings", "start_findings", "statistics_findings", "unequal_findings", "usual_first", "weight_angles",
 ]  # fmt: skip
