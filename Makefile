@@ -38,6 +38,7 @@ bench: $(VENV)/.stockpot-all
 	$(BIN)/python benchmarks/gpu_soup.py --quick --out $(BENCH)
 	$(BIN)/python benchmarks/learned.py --quick --out $(BENCH)
 	$(BIN)/python benchmarks/report.py --quick --out $(BENCH)
+	$(BIN)/python benchmarks/decode.py --quick --out $(BENCH)
 
 # The stamps are renewed when the project's own files ask for other packages or for another build.
 $(VENV)/.stockpot-demo: $(BUILT_FROM) | $(VENV)/pyvenv.cfg

@@ -46,6 +46,9 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.quick:
         arguments.images, arguments.candidates = 200, 2
+    if not FOLDER.exists():
+        print(f"no {FOLDER}: nothing measured; install Debian's package dataset-fashion-mnist")
+        return
     torch.set_num_threads(1)
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
