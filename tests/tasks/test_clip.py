@@ -11,6 +11,7 @@ import pytest
 from stockpot import ingredients, uniform, write
 from stockpot.config import ClipTaskConfig, ZeroShotConfig, task_config
 from stockpot.errors import ConfigError, StockpotError
+from stockpot.experiment import compare
 from stockpot.experiment.running import run
 from stockpot.recipes import single
 from stockpot.sweeps.head import prepare_initialisation
@@ -241,3 +242,18 @@ def test_old_checkpoints_may_hold_positions_that_the_network_counts_itself(tmp_p
     save_file(weights, tmp_path / "old" / "model.safetensors", {"format": "pt"})
     found = load_task(tmp_path / "task.yaml", tmp_path / "old")
     assert np.array_equal(found.predict(single(ingredients(tmp_path / "old")[0]), "held_out").logits, before)
+
+
+def test_compare_leaves_out_what_zero_shot_models_cannot_learn_unless_it_was_asked_for(tmp_path: Path) -> None:
+    for seed in (1, 2):
+        tiny_clip(tmp_path / f"run-{seed}", seed=seed)
+    runs = ingredients(tmp_path / "run-*")
+    path = tiny_clip_task(tmp_path, labels=CLASSES)
+    found = compare(runs, task=path, out=tmp_path / "out")
+    methods = {row.method for row in found.rows}
+    assert methods >= {"best", "uniform", "greedy", "ensemble"}
+    assert not [name for name in methods if name.startswith("learned")]
+    assert [note for note in found.notes if note.startswith("Without learned soups: ")]
+    assert compare(runs, task=path, out=tmp_path / "out") == found
+    with pytest.raises(ConfigError, match="learned soups do not follow"):
+        compare(runs, task=path, recipes=["learned"])

@@ -27,13 +27,20 @@ from stockpot.errors import ConfigError, OutputError
 from stockpot.experiment.bench import CallableBench, TaskBench
 from stockpot.experiment.finishing import RESULTS_FILE, finished_results, write_report, write_soup_folder, write_tables
 from stockpot.experiment.progress import OnProgress, Progress, kept_progress, step_line
+from stockpot.experiment.recipe_checks import (
+    check_acceptance,
+    check_budget,
+    check_learnable,
+    check_learning,
+    check_recipes,
+    learnable,
+)
 from stockpot.experiment.table import Choices, better_of, choose, n_ingredients, supplies_of, tabulate
 from stockpot.journal import Journal, identity_of_callable
 from stockpot.outputs import ExperimentFolder, adopt_files, write_text_atomically
-from stockpot.recipes import NEEDS_INITIALISATION, RECIPES, single
+from stockpot.recipes import RECIPES, single
 from stockpot.records import Cell, Results, Row, read_soup, write_results
 from stockpot.tasks import load_callable, load_task
-from stockpot.tasks.gradients import held_out_parts
 from stockpot.types import CurvePoint, Evaluate, Incumbent, Ingredient, Score, Soup, Step
 
 __all__ = ["compare", "cook"]
@@ -126,34 +133,37 @@ def compare(
 
     Source: Wortsman et al. 2022, Table 3.
     """
+    is_usual = recipes is None
     if recipes is None:
         recipes = PAPER_RECIPE_NAMES if task is not None and len(ingredients) > 1 else RECIPE_NAMES
     recipes = tuple(dict.fromkeys((*recipes, *also)))
     known = (*PAPER_RECIPE_NAMES, *FOLLOW_UP_RECIPE_NAMES)
-    _check_recipes(recipes, known, initialisation, note="; the individuals are always in the table")
+    check_recipes(recipes, known, initialisation, note="; the individuals are always in the table")
     learned = learned or LearnedConfig()
     acceptance = acceptance or AcceptanceConfig()
-    _check_learning(recipes, learned)
+    check_learning(recipes, learned)
     if random_orders < 1:
         raise ConfigError(f"random_orders is {random_orders}", fix="give at least 1 order")
-    # What shapes the table alone: the predictions behind it are the same, so the folder is too.
-    settings = {
-        "recipes": list(recipes),
-        **_learning_settings(recipes, learned),
-        **({"random_orders": random_orders} if "greedy_random" in recipes else {}),
-        **({"acceptance": canonical(acceptance)} if acceptance != AcceptanceConfig() else {}),
-    }
     what = {"command": "compare"}
     with (
         _session(ingredients, task, evaluate, initialisation, what, out, fresh, recalibrate) as session,
         kept_progress(session.folder, on_progress) as report,
     ):
-        settings |= {"metric": session.bench.metric, **session.identity}
+        recipes, left_out = learnable(session.bench, recipes, learned) if is_usual else (recipes, ())
+        # What shapes the table alone: the predictions behind it are the same, so the folder is too.
+        settings = {
+            "recipes": list(recipes),
+            **_learning_settings(recipes, learned),
+            **({"random_orders": random_orders} if "greedy_random" in recipes else {}),
+            **({"acceptance": canonical(acceptance)} if acceptance != AcceptanceConfig() else {}),
+            "metric": session.bench.metric,
+            **session.identity,
+        }
         if _is_finished(session, RESULTS_FILE):
             results = finished_results(session.folder)
             if results is not None and results.experiment == json.loads(json.dumps(settings)):
                 return results
-        _check_learnable(session.bench, recipes, learned)
+        check_learnable(session.bench, recipes, learned)
         _announce_individuals(session, report)
         choices = Choices(tuple(recipes), random_orders, acceptance=acceptance, learned=learned)
         tell = partial(_report, report)
@@ -163,7 +173,7 @@ def compare(
             session.bench,
             initialisation=session.initialisation,
             experiment=settings,
-            notes=(*session.bench.notes, *_before_recalibration(session, cooked, task)),
+            notes=(*session.bench.notes, *left_out, *_before_recalibration(session, cooked, task)),
         )
         _sign(session)
         write_tables(results, session.folder)
@@ -217,12 +227,12 @@ def cook(
             recipe than greedy.
         StockpotError: as the rooms below; what was evaluated is kept in `out`.
     """
-    _check_budget(recipe, max_evaluations)
-    _check_recipes([recipe], [name for name in RECIPES if "ensemble" not in name], initialisation)
+    check_budget(recipe, max_evaluations)
+    check_recipes([recipe], [name for name in RECIPES if "ensemble" not in name], initialisation)
     learned = learned or LearnedConfig()
     acceptance = acceptance or AcceptanceConfig()
-    _check_learning([recipe], learned)
-    _check_acceptance(recipe, acceptance)
+    check_learning([recipe], learned)
+    check_acceptance(recipe, acceptance)
     settings = {"command": "soup", "recipe": recipe, "seed": seed, **_learning_settings([recipe], learned)}
     if best_of:
         settings["best_of"] = True
@@ -236,7 +246,7 @@ def cook(
     ):
         if _is_finished(session, "soup.json"):
             return read_soup(session.folder)
-        _check_learnable(session.bench, [recipe], learned)
+        check_learnable(session.bench, [recipe], learned)
         if best_of or recipe in _SCORE_INDIVIDUALS:  # the others score no individuals
             _announce_individuals(session, report)
         generator = np.random.default_rng(seed)
@@ -436,54 +446,6 @@ def _check_sources_stay(sources: Sequence[Ingredient], out: Path) -> None:
             f"--fresh would replace {out}, which holds what is being read",
             problems=[f"needed: {source}" for source in inside],
             fix="name another output folder with -o",
-        )
-
-
-def _check_recipes(recipes: Sequence[str], known: Sequence[str], initialisation: str | None, *, note: str = "") -> None:
-    unknown = [name for name in recipes if name not in known]
-    if unknown:
-        raise ConfigError(
-            f"no such recipe here: {', '.join(map(repr, unknown))}",
-            fix=f"use one of {', '.join(known)}{note}",
-        )
-    stuck = [name for name in recipes if name in NEEDS_INITIALISATION]
-    if stuck and initialisation is None:
-        raise ConfigError(
-            f"{' and '.join(stuck)} cannot do without the initialisation that all ingredients were fine-tuned from",
-            fix="pass --initialisation (in Python: initialisation=...)",
-        )
-
-
-def _check_budget(recipe: str, max_evaluations: int | None) -> None:
-    if max_evaluations is None:
-        return
-    problems = [f"got {max_evaluations}; allowed: a number >= 1"] if max_evaluations < 1 else []
-    problems += [f"the recipe is {recipe}; only greedy takes a budget"] if recipe != "greedy" else []
-    if problems:
-        raise ConfigError("max_evaluations does not fit", problems=problems, fix="leave out --max-evaluations")
-
-
-def _check_learning(recipes: Sequence[str], learned: LearnedConfig) -> None:
-    """Settings that nothing would follow are a mistake, not a detail."""
-    if learned != LearnedConfig() and not any(name.startswith("learned") for name in recipes):
-        raise ConfigError(
-            f"only learned soups follow --learned and --fold, and {', '.join(recipes)} learns nothing",
-            fix="leave these options out, or take the recipe learned or learned_by_layer",
-        )
-
-
-def _check_learnable(bench: TaskBench | CallableBench, recipes: Sequence[str], learned: LearnedConfig) -> None:
-    """A task that cannot be learned on, or too few examples, are found before anything is evaluated."""
-    if isinstance(bench, TaskBench) and any(name.startswith("learned") for name in recipes):
-        bench.task.check_learnable(fold=learned.fold)
-        held_out_parts(bench.n_held_out, 0.5, 0)
-
-
-def _check_acceptance(recipe: str, acceptance: AcceptanceConfig) -> None:
-    if acceptance != AcceptanceConfig() and not recipe.startswith(("greedy", "pruned")):
-        raise ConfigError(
-            f"{recipe} accepts nothing step by step, so --significance and --minimum-gain have no meaning for it",
-            fix="leave these options out, or take a greedy recipe or pruned",
         )
 
 
