@@ -100,8 +100,9 @@ def test_healthy_runs_raise_no_alarm(home: Path, start: bool) -> None:
     assert read_diagnosis("d") == result
 
 
-def test_healthy_runs_with_a_task_hear_of_the_small_held_out_set_alone(home: Path) -> None:
-    assert set(found(look(task=True))) <= {"held_out_too_small"}
+def test_healthy_runs_with_a_task_hear_of_the_held_out_set_alone(home: Path) -> None:
+    """A hundred examples, nearly all of them right: too few, and too easy."""
+    assert set(found(look(task=True))) <= {"held_out_too_small", "saturated"}
 
 
 def test_another_architecture_is_refused(home: Path) -> None:
@@ -425,6 +426,35 @@ def test_a_run_in_another_basin(home: Path) -> None:
     assert "run-2" in result.drop
 
 
+def test_several_runs_with_nan_are_one_finding(home: Path) -> None:
+    for run in ("run-1", "run-3"):
+        change(run, lambda tensors: tensors.update({"classifier.bias": tensors["classifier.bias"] * float("nan")}))
+    result = look()
+    assert found(result) == {"not_finite": ("run-1", "run-3")}
+    assert len(result.findings) == 1
+    assert result.drop == ("run-1", "run-3")
+
+
+def test_runs_are_named_by_dtype(home: Path) -> None:
+    for run in ("run-1", "run-2"):
+        recast(run, torch.bfloat16)
+    recast("run-3", torch.float16)
+    (finding,) = look().findings
+    assert finding.evidence == ("BF16: run-1, run-2", "F32: run-0", "F16: run-3")
+
+
+@pytest.mark.parametrize(("every", "expected"), [(0, True), (5, False)])
+def test_a_held_out_set_that_is_solved(home: Path, every: int, expected: bool) -> None:
+    """The runs know the task; where every fifth label is wrong there is something left to get wrong."""
+    header, *rows = Path("rows.tsv").read_text().splitlines()
+    if every:
+        rows = [row if i % every else f"{LABELS[i % 3]}\t{row.split(chr(9))[1]}" for i, row in enumerate(rows)]
+    Path("rows.tsv").write_text("\n".join([header, *rows]) + "\n")
+    result = look(task=True)
+    assert ("saturated" in found(result)) is expected
+    assert ("nothing is left to gain" in result.recommendation) is expected
+
+
 def test_individuals_too_unequal(home: Path) -> None:
     def biased(tensors: Tensors) -> None:
         tensors["classifier.bias"] += 8.0 * torch.eye(len(LABELS))[0]
@@ -442,6 +472,16 @@ def test_held_out_and_test_that_share_rows(home: Path) -> None:
     result = look(task=True)
     (overlap,) = [finding for finding in result.findings if finding.kind == "overlap"]
     assert overlap.evidence[0].startswith("100 of 300 test texts are held-out texts")
+    assert result.checked[-3:] == ("scores", "overlap", "midpoints")
+    assert "take the shared examples out" in result.recommendation
+    assert "uniform beside it" in result.recommendation
+
+
+def test_a_task_without_test_split_says_that_overlap_was_not_looked_at(home: Path) -> None:
+    tiny_task(home, n=300, shifts=False, test=False)
+    result = look(task=True)
+    assert "overlap" not in result.checked
+    assert "overlap: the task has no test split" in result.skipped
 
 
 def test_running_statistics(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

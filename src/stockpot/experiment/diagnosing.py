@@ -18,6 +18,7 @@ from stockpot.analysis.diagnosis import (
     overlap_findings,
     refusals,
     resolution_findings,
+    saturation_findings,
     start_findings,
     statistics_findings,
     unequal_findings,
@@ -130,15 +131,13 @@ def _of_sound_headers(
     report(Progress("score", f"digests of {len(ingredients)} ingredients"))
     seen = look_at_weights(with_digests(ingredients), start, report)
     findings = [*seen.findings, *statistics_findings(specs)]
-    checked = ["headers", "digests", *seen.checked]
     if task is None:
         skipped.append("scores, midpoints, overlap: no --task")
     elif len(seen.sound) < 2:
         skipped.append("scores, midpoints, overlap: fewer than two ingredients are finite")
     else:
         findings = _with_scores(seen, findings, task, out, most_pairs, report)
-        checked += ["scores", "midpoints"]
-    return findings, checked, [*skipped, *seen.skipped]
+    return findings, ["headers", "digests", *seen.checked], [*skipped, *seen.skipped]
 
 
 def _start(
@@ -180,9 +179,12 @@ def _with_scores(
             report(Progress("score", f"{run.name}: {bench.metric} {scores[run.name].value:.4f}", done, len(runs)))
         belong = seen.origins({name: score.utility for name, score in scores.items()})
         findings = [one for one in known if one.kind != "start"] + start_findings(belong)
-        findings += [*unequal_findings(scores), *resolution_findings(scores)]
+        findings += [*unequal_findings(scores), *resolution_findings(scores), *saturation_findings(scores)]
         if "test" in loaded.splits:
             findings += overlap_findings(loaded.texts("held_out"), loaded.texts("test"))
+        else:
+            seen.skipped.append("overlap: the task has no test split")
+        seen.checked += ["scores", *(["overlap"] if "test" in loaded.splits else [])]
         loss = loss_by_example(bench.metric)
 
         def mean_loss(soup: Soup) -> float:
@@ -196,6 +198,10 @@ def _with_scores(
         # Between runs of two starts there is a hill, and no more to be learned from it.
         kin = [run for run in runs if run.name not in belong.strangers]
         chosen = chosen_pairs(len(kin), most_pairs)
+        if chosen:
+            seen.checked.append("midpoints")
+        else:
+            seen.skipped.append("midpoints: no two runs come from one start")
         midpoints = []
         for done, (first, second) in enumerate(((kin[i], kin[j]) for i, j in chosen), 1):
             ends = (losses[first.name], losses[second.name])

@@ -15,14 +15,16 @@ from stockpot.analysis.diagnosis.scores import (
     basin_findings,
     overlap_findings,
     resolution_findings,
+    saturation_findings,
     unequal_findings,
 )
 from stockpot.analysis.diagnosis.starts import Origins, WeightAngles, origins, start_findings, weight_angles
 from stockpot.analysis.diagnosis.verdict import concluded
-from stockpot.analysis.diagnosis.weights import movement_findings
+from stockpot.analysis.diagnosis.weights import movement_findings, not_finite_findings
 
 __all__ = [
     "MidpointLoss", "Origins", "WeightAngles", "basin_findings", "concluded", "duplicate_findings", "head_findings",
-    "head_names", "movement_findings", "near_duplicate_findings", "origins", "overlap_findings", "refusals",
-    "resolution_findings", "start_findings", "statistics_findings", "unequal_findings", "usual_first", "weight_angles",
+    "head_names", "movement_findings", "near_duplicate_findings", "not_finite_findings", "origins",
+    "overlap_findings", "refusals", "resolution_findings", "saturation_findings", "start_findings",
+    "statistics_findings", "unequal_findings", "usual_first", "weight_angles",
 ]  # fmt: skip
