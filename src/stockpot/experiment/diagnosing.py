@@ -14,6 +14,7 @@ from stockpot.analysis.diagnosis import (
     MidpointLoss,
     basin_findings,
     concluded,
+    merged_label_orders,
     near_duplicate_findings,
     overlap_findings,
     refusals,
@@ -29,6 +30,7 @@ from stockpot.assembly import shared_start, with_digests
 from stockpot.checkpoints import OpenedCheckpoint, open_checkpoint
 from stockpot.errors import ConfigError, IncompatibleError
 from stockpot.experiment.bench import TaskBench
+from stockpot.experiment.beside import look_beside
 from stockpot.experiment.looking import Looked, Start, look_at_weights
 from stockpot.experiment.progress import OnProgress, Progress
 from stockpot.journal import Journal
@@ -130,14 +132,16 @@ def _of_sound_headers(
     start, skipped = _start(initialisation, specs, [one.name for one in ingredients])
     report(Progress("score", f"digests of {len(ingredients)} ingredients"))
     seen = look_at_weights(with_digests(ingredients), start, report)
-    findings = [*seen.findings, *statistics_findings(specs)]
+    beside = look_beside(ingredients, initialisation)
+    findings = merged_label_orders([*beside.findings, *seen.findings, *statistics_findings(specs)])
     if task is None:
-        skipped.append("scores, midpoints, overlap: no --task")
+        seen.skipped.append("scores, midpoints, overlap: no --task")
     elif len(seen.sound) < 2:
-        skipped.append("scores, midpoints, overlap: fewer than two ingredients are finite")
+        seen.skipped.append("scores, midpoints, overlap: fewer than two ingredients are finite")
     else:
         findings = _with_scores(seen, findings, task, out, most_pairs, report)
-    return findings, ["headers", "digests", *seen.checked], [*skipped, *seen.skipped]
+    checked = ["headers", *beside.checked, "digests", *seen.checked]
+    return findings, checked, [*skipped, *beside.skipped, *seen.skipped]
 
 
 def _start(
