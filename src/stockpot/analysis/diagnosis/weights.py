@@ -30,7 +30,7 @@ def not_finite_findings(names: Sequence[str]) -> list[Finding]:
     one = len(names) == 1
     message = f"{', '.join(names)} {'holds' if one else 'hold'} NaN or infinity"
     why = "its run diverged, or its file is damaged" if one else "their runs diverged, or their files are damaged"
-    return [Finding("not_finite", "fault", message, (why,), f"leave {'it' if one else 'them'} out", tuple(names))]
+    return [Finding("not_finite", "fault", message, (why,), f"leave {_them(names)} out", tuple(names))]
 
 
 def movement_findings(
@@ -118,13 +118,18 @@ def _of_two(moved: dict[str, float], start_length: float) -> list[Finding]:
     ]
 
 
+def _them(names: Sequence[str]) -> str:
+    return "it" if len(names) == 1 else "them"
+
+
 def _diverged(names: tuple[str, ...], evidence: tuple[str, ...]) -> Finding:
     message = f"{', '.join(names)} went much farther than fine-tuning goes"
-    return Finding("diverged", "fault", message, evidence, "the learning rate was too high: leave out", names)
+    fix = f"the learning rate was too high: leave {_them(names)} out"
+    return Finding("diverged", "fault", message, evidence, fix, names)
 
 
 def _barely_moved(names: tuple[str, ...], evidence: tuple[str, ...]) -> Finding:
     one = len(names) == 1
     message = f"{', '.join(names)} {'has' if one else 'have'} hardly left the initialisation"
-    fix = f"{'it is' if one else 'they are'} nearly the pre-trained model: train longer, or leave out"
+    fix = f"{'it is' if one else 'they are'} nearly the pre-trained model: train longer, or leave {_them(names)} out"
     return Finding("barely_moved", "caution", message, evidence, fix, names)
