@@ -11,10 +11,11 @@ from typing import Any, ClassVar
 
 import pytest
 
+from planted import train
 from stockpot.engines import Job, LocalEngine, Result
 from stockpot.errors import StockpotError
 from stockpot.experiment import run, running
-from tiny_models import tiny_experiment
+from tiny_models import tiny_classifier, tiny_experiment, tiny_task
 
 pytest.importorskip("sklearn")
 torch = pytest.importorskip("torch")
@@ -107,3 +108,22 @@ def copied(finished: Path, tmp_path: Path) -> Path:
 def deadly(monkeypatch: pytest.MonkeyPatch) -> type[Deadly]:
     monkeypatch.setattr(running, "LocalEngine", Deadly)
     return Deadly
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A base that knows the tiny task, and four fine-tunes of it."""
+    home = tmp_path_factory.mktemp("trained")
+    base = tiny_classifier(home / "base")
+    tiny_task(home, n=300, shifts=False)
+    train(base, base, home, seed=9, learning_rate=2e-3, epochs=8)
+    for number in range(4):
+        train(base, home / f"run-{number}", home, seed=number, learning_rate=5e-4, epochs=3)
+    return home
+
+
+@pytest.fixture
+def home(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    shutil.copytree(trained, tmp_path / "home")
+    monkeypatch.chdir(tmp_path / "home")
+    return tmp_path / "home"

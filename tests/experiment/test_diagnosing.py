@@ -13,82 +13,14 @@ torch = pytest.importorskip("torch")
 
 from safetensors.torch import load_file, save_file  # noqa: E402
 
+from planted import change, found, look, moved  # noqa: E402
 from stockpot import ingredients  # noqa: E402
 from stockpot.errors import OutputError  # noqa: E402
 from stockpot.experiment.diagnosing import diagnose  # noqa: E402
-from stockpot.records import Diagnosis, read_diagnosis  # noqa: E402
+from stockpot.records import read_diagnosis  # noqa: E402
 from tiny_models import LABELS, tiny_classifier, tiny_task  # noqa: E402
 
 Tensors = dict[str, "torch.Tensor"]
-
-
-def train(start: Path, target: Path, home: Path, *, seed: int, learning_rate: float, epochs: int) -> None:
-    """A few epochs of plain fine-tuning on the tiny task, from `start` into `target`."""
-    import transformers
-
-    from stockpot.tasks import load_task
-
-    task = load_task(home / "task.yaml", start, n_threads=1)
-    batches, labels = task._batches_of("train"), torch.from_numpy(task.labels("train"))
-    torch.manual_seed(seed)
-    model = transformers.AutoModelForSequenceClassification.from_pretrained(start).train()
-    optimiser = torch.optim.AdamW(model.parameters(), lr=learning_rate)
-    for _ in range(epochs):
-        for batch in batches:
-            logits = model(**{name: torch.from_numpy(values) for name, values in batch.inputs.items()}).logits
-            rows = torch.from_numpy(batch.rows)
-            optimiser.zero_grad()
-            torch.nn.functional.cross_entropy(logits[: len(rows)], labels[rows]).backward()
-            optimiser.step()
-    if target != start:
-        shutil.copytree(start, target)
-    model.save_pretrained(target)
-
-
-@pytest.fixture(scope="session")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A base that knows the tiny task, and four fine-tunes of it."""
-    home = tmp_path_factory.mktemp("trained")
-    base = tiny_classifier(home / "base")
-    tiny_task(home, n=300, shifts=False)
-    train(base, base, home, seed=9, learning_rate=2e-3, epochs=8)
-    for number in range(4):
-        train(base, home / f"run-{number}", home, seed=number, learning_rate=5e-4, epochs=3)
-    return home
-
-
-@pytest.fixture
-def home(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    shutil.copytree(trained, tmp_path / "home")
-    monkeypatch.chdir(tmp_path / "home")
-    return tmp_path / "home"
-
-
-def look(*, start: bool = True, task: bool = False) -> Diagnosis:
-    return diagnose(
-        ingredients("run-*"), initialisation="base" if start else None, task="task.yaml" if task else None, out="d"
-    )
-
-
-def found(result: Diagnosis) -> dict[str, tuple[str, ...]]:
-    return {finding.kind: finding.ingredients for finding in result.findings}
-
-
-def change(run: str, edit: Callable[[Tensors], Tensors | None]) -> None:
-    file = Path(run, "model.safetensors")
-    tensors = load_file(file)
-    save_file(edit(tensors) or tensors, file, {"format": "pt"})
-
-
-def moved(factor: float) -> Callable[[Tensors], None]:
-    """Further along the run's own way from the base."""
-
-    def edit(tensors: Tensors) -> None:
-        base = load_file("base/model.safetensors")
-        for name, tensor in tensors.items():
-            tensors[name] = base[name] + factor * (tensor - base[name])
-
-    return edit
 
 
 @pytest.mark.parametrize("start", [True, False])
@@ -100,8 +32,9 @@ def test_healthy_runs_raise_no_alarm(home: Path, start: bool) -> None:
     assert read_diagnosis("d") == result
 
 
-def test_healthy_runs_with_a_task_hear_of_the_small_held_out_set_alone(home: Path) -> None:
-    assert set(found(look(task=True))) <= {"held_out_too_small"}
+def test_healthy_runs_with_a_task_hear_of_the_held_out_set_alone(home: Path) -> None:
+    """A hundred examples, nearly all of them right: too few, and too easy."""
+    assert set(found(look(task=True))) <= {"held_out_too_small", "saturated"}
 
 
 def test_another_architecture_is_refused(home: Path) -> None:
@@ -344,7 +277,7 @@ def test_of_two_runs_without_a_start_the_one_that_holds_the_other_went_far(home:
         shutil.rmtree(run)
     result = look(start=False)
     assert found(result) == {}
-    assert result.skipped[-1].startswith("who went far, near-duplicates: two runs alone")
+    assert result.skipped[1].startswith("who went far, near-duplicates: two runs alone")
     change("run-1", moved(60.0))
     assert found(look(start=False)) == {"diverged": ("run-1",)}
 
@@ -425,6 +358,35 @@ def test_a_run_in_another_basin(home: Path) -> None:
     assert "run-2" in result.drop
 
 
+def test_several_runs_with_nan_are_one_finding(home: Path) -> None:
+    for run in ("run-1", "run-3"):
+        change(run, lambda tensors: tensors.update({"classifier.bias": tensors["classifier.bias"] * float("nan")}))
+    result = look()
+    assert found(result) == {"not_finite": ("run-1", "run-3")}
+    assert len(result.findings) == 1
+    assert result.drop == ("run-1", "run-3")
+
+
+def test_runs_are_named_by_dtype(home: Path) -> None:
+    for run in ("run-1", "run-2"):
+        recast(run, torch.bfloat16)
+    recast("run-3", torch.float16)
+    (finding,) = look().findings
+    assert finding.evidence == ("BF16: run-1, run-2", "F32: run-0", "F16: run-3")
+
+
+@pytest.mark.parametrize(("every", "expected"), [(0, True), (5, False)])
+def test_a_held_out_set_that_is_solved(home: Path, every: int, expected: bool) -> None:
+    """The runs know the task; where every fifth label is wrong there is something left to get wrong."""
+    header, *rows = Path("rows.tsv").read_text().splitlines()
+    if every:
+        rows = [row if i % every else f"{LABELS[i % 3]}\t{row.split(chr(9))[1]}" for i, row in enumerate(rows)]
+    Path("rows.tsv").write_text("\n".join([header, *rows]) + "\n")
+    result = look(task=True)
+    assert ("saturated" in found(result)) is expected
+    assert ("nothing is left to gain" in result.recommendation) is expected
+
+
 def test_individuals_too_unequal(home: Path) -> None:
     def biased(tensors: Tensors) -> None:
         tensors["classifier.bias"] += 8.0 * torch.eye(len(LABELS))[0]
@@ -442,6 +404,16 @@ def test_held_out_and_test_that_share_rows(home: Path) -> None:
     result = look(task=True)
     (overlap,) = [finding for finding in result.findings if finding.kind == "overlap"]
     assert overlap.evidence[0].startswith("100 of 300 test texts are held-out texts")
+    assert result.checked[-3:] == ("scores", "overlap", "midpoints")
+    assert "take the shared examples out" in result.recommendation
+    assert "uniform beside it" in result.recommendation
+
+
+def test_a_task_without_test_split_says_that_overlap_was_not_looked_at(home: Path) -> None:
+    tiny_task(home, n=300, shifts=False, test=False)
+    result = look(task=True)
+    assert "overlap" not in result.checked
+    assert "overlap: the task has no test split" in result.skipped
 
 
 def test_running_statistics(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,10 +14,12 @@ from stockpot.analysis.diagnosis import (
     MidpointLoss,
     basin_findings,
     concluded,
+    merged_label_orders,
     near_duplicate_findings,
     overlap_findings,
     refusals,
     resolution_findings,
+    saturation_findings,
     start_findings,
     statistics_findings,
     unequal_findings,
@@ -28,6 +30,7 @@ from stockpot.assembly import shared_start, with_digests
 from stockpot.checkpoints import OpenedCheckpoint, open_checkpoint
 from stockpot.errors import ConfigError, IncompatibleError
 from stockpot.experiment.bench import TaskBench
+from stockpot.experiment.beside import look_beside
 from stockpot.experiment.looking import Looked, Start, look_at_weights
 from stockpot.experiment.progress import OnProgress, Progress
 from stockpot.journal import Journal
@@ -129,16 +132,16 @@ def _of_sound_headers(
     start, skipped = _start(initialisation, specs, [one.name for one in ingredients])
     report(Progress("score", f"digests of {len(ingredients)} ingredients"))
     seen = look_at_weights(with_digests(ingredients), start, report)
-    findings = [*seen.findings, *statistics_findings(specs)]
-    checked = ["headers", "digests", *seen.checked]
+    beside = look_beside(ingredients, initialisation)
+    findings = merged_label_orders([*beside.findings, *seen.findings, *statistics_findings(specs)])
     if task is None:
-        skipped.append("scores, midpoints, overlap: no --task")
+        seen.skipped.append("scores, midpoints, overlap: no --task")
     elif len(seen.sound) < 2:
-        skipped.append("scores, midpoints, overlap: fewer than two ingredients are finite")
+        seen.skipped.append("scores, midpoints, overlap: fewer than two ingredients are finite")
     else:
         findings = _with_scores(seen, findings, task, out, most_pairs, report)
-        checked += ["scores", "midpoints"]
-    return findings, checked, [*skipped, *seen.skipped]
+    checked = ["headers", *beside.checked, "digests", *seen.checked]
+    return findings, checked, [*skipped, *beside.skipped, *seen.skipped]
 
 
 def _start(
@@ -180,9 +183,12 @@ def _with_scores(
             report(Progress("score", f"{run.name}: {bench.metric} {scores[run.name].value:.4f}", done, len(runs)))
         belong = seen.origins({name: score.utility for name, score in scores.items()})
         findings = [one for one in known if one.kind != "start"] + start_findings(belong)
-        findings += [*unequal_findings(scores), *resolution_findings(scores)]
+        findings += [*unequal_findings(scores), *resolution_findings(scores), *saturation_findings(scores)]
         if "test" in loaded.splits:
             findings += overlap_findings(loaded.texts("held_out"), loaded.texts("test"))
+        else:
+            seen.skipped.append("overlap: the task has no test split")
+        seen.checked += ["scores", *(["overlap"] if "test" in loaded.splits else [])]
         loss = loss_by_example(bench.metric)
 
         def mean_loss(soup: Soup) -> float:
@@ -196,6 +202,10 @@ def _with_scores(
         # Between runs of two starts there is a hill, and no more to be learned from it.
         kin = [run for run in runs if run.name not in belong.strangers]
         chosen = chosen_pairs(len(kin), most_pairs)
+        if chosen:
+            seen.checked.append("midpoints")
+        else:
+            seen.skipped.append("midpoints: no two runs come from one start")
         midpoints = []
         for done, (first, second) in enumerate(((kin[i], kin[j]) for i, j in chosen), 1):
             ends = (losses[first.name], losses[second.name])

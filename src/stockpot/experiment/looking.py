@@ -17,6 +17,7 @@ from stockpot.analysis.diagnosis import (
     head_names,
     movement_findings,
     near_duplicate_findings,
+    not_finite_findings,
     origins,
     start_findings,
     weight_angles,
@@ -33,7 +34,6 @@ from stockpot.types import Coefficients, Ingredient, InnerProducts
 __all__ = ["Looked", "Start", "look_at_weights"]
 
 Array = np.ndarray[Any, Any]
-_DIVERGED = "its run diverged, or its file is damaged"
 _NEAR = "their distance is under 2 % of how far they have moved"
 
 
@@ -92,10 +92,7 @@ def look_at_weights(runs: Sequence[Ingredient], start: Start | None, report: OnP
         if (found := _scan(run)) is not None:
             scanned[run.name] = found
     bad = [run.name for run in runs if run.name not in scanned]
-    findings = [
-        Finding("not_finite", "fault", f"{name} holds NaN or infinity", (_DIVERGED,), "leave it out", (name,))
-        for name in bad
-    ]
+    findings = not_finite_findings(bad)
     findings += duplicate_findings({run.name: run.digest for run in runs})
     looked = Looked(findings, [run for run in runs if run.name in scanned])
     begun: _Scanned | None = None

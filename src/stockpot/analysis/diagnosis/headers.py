@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from stockpot.records import Finding
 from stockpot.types import TensorSpec
@@ -30,7 +30,10 @@ def refusals(problems: Sequence[str], specs: Mapping[str, Mapping[str, TensorSpe
         return []
     first, *others = specs.values()
     odd = [name for name, tensors in list(specs.items())[1:] if dict(tensors) != dict(first)]
-    evidence = (*problems[:_MOST_LINES], *([f"and {len(problems) - _MOST_LINES} more"] * (len(problems) > 8)))
+    evidence: tuple[str, ...] = (
+        *problems[:_MOST_LINES],
+        *([f"and {len(problems) - _MOST_LINES} more"] * (len(problems) > 8)),
+    )
     kind, message, fix = (
         "architecture",
         "the ingredients are not the same network",
@@ -39,6 +42,7 @@ def refusals(problems: Sequence[str], specs: Mapping[str, Mapping[str, TensorSpe
     if all(_differ_in_dtype_alone(first, other) for other in others):
         kind, message = "dtype", "the ingredients are stored in different dtypes"
         fix = "store all of them in one dtype first: stockpot mix INGREDIENT --dtype fp32 -o CONVERTED"
+        evidence = tuple(_names_by_dtypes(specs))
     elif all(_differ_in_rows_alone(first, other) for other in others):
         names = [name for name, spec in first.items() if any(other[name] != spec for other in others)]
         if all((first[name].shape and "embed" in name.lower()) or "lm_head" in name or "wte" in name for name in names):
@@ -66,6 +70,17 @@ def _differ_in_dtype_alone(first: Mapping[str, TensorSpec], other: Mapping[str, 
     return first.keys() == other.keys() and all(
         spec.shape == other[name].shape and spec.is_float == other[name].is_float for name, spec in first.items()
     )
+
+
+def _names_by_dtypes(specs: Mapping[str, Mapping[str, TensorSpec]]) -> Iterator[str]:
+    """Which ingredients are stored in which dtypes; what all have the same is no matter."""
+    first = next(iter(specs.values()))
+    other = [name for name in first if len({tensors[name].dtype for tensors in specs.values()}) > 1]
+    by_dtypes: dict[str, list[str]] = defaultdict(list)
+    for name, tensors in specs.items():
+        by_dtypes[" and ".join(dict.fromkeys(tensors[one].dtype for one in other))].append(name)
+    for dtypes, names in by_dtypes.items():
+        yield f"{dtypes}: {', '.join(names)}"
 
 
 def _differ_in_rows_alone(first: Mapping[str, TensorSpec], other: Mapping[str, TensorSpec]) -> bool:

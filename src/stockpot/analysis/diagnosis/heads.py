@@ -72,7 +72,7 @@ def head_findings(heads: Mapping[str, Array], *, ignored: Sequence[str] = ()) ->
             Finding(
                 "label_order",
                 "fault",
-                f"{', '.join(order)} has its labels in another order",
+                f"{', '.join(order)} {'has its' if len(order) == 1 else 'have their'} labels in another order",
                 tuple(
                     f"{name}: rows of the head match those of {centre} as {', '.join(map(str, rows))} (cosine "
                     f"{matched:.2f}; in the order they stand in {straight:.2f})"

@@ -2,20 +2,33 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from stockpot.metrics import METRICS
 from stockpot.records import Finding
 from stockpot.types import Score
 
-__all__ = ["MidpointLoss", "basin_findings", "overlap_findings", "resolution_findings", "unequal_findings"]
+__all__ = [
+    "MidpointLoss",
+    "basin_findings",
+    "overlap_findings",
+    "resolution_findings",
+    "saturation_findings",
+    "unequal_findings",
+]
 
 #: Nats. Two fine-tunes in one valley have a midpoint that is better than their mean; noise is a few hundredths.
 BARRIER_NATS = 0.1
 #: A gain of soups is usually 0.5 to 2 points of accuracy: a set that cannot resolve 2 points decides by chance.
 COARSE_RESOLUTION = 0.02
+#: McNemar's exact test, two-sided at 5 %: models must differ on six examples at least, all in favour of one.
+LEAST_ERRORS = 6
+#: Share of errors of a set that is solved; with more of them, too few errors mean too few examples.
+SOLVED = 0.05
 #: So many standard errors, and so large a part of the best score, behind the best.
 BEHIND_STDERRS, BEHIND_SHARE = 4.0, 0.1
 
@@ -119,6 +132,42 @@ def resolution_findings(scores: Mapping[str, Score]) -> list[Finding]:
             f"{n:,} held-out examples cannot tell gains of a usual size from chance",
             (f"{known}; soups usually gain 0.005 to 0.02 in accuracy",),
             "use more held-out examples, or --significance, and compare on test",
+        )
+    ]
+
+
+def saturation_findings(scores: Mapping[str, Score]) -> list[Finding]:
+    """A held-out split on which the best model leaves nothing to gain.
+
+    Of shares (accuracy, top-5) too few errors are left for any test to believe that a soup mends them; of other known
+    metrics the best possible value is reached.
+
+    Example:
+        >>> saturation_findings({"a": Score(1.0, 0.0, 200, metric="accuracy")})[0].kind
+        'saturated'
+        >>> saturation_findings({"a": Score(0.95, 0.015, 200, metric="accuracy")})
+        []
+    """
+    name, best = max(scores.items(), key=lambda item: item[1].utility)
+    metric, n = METRICS.get(best.metric), best.n_examples or 0
+    if metric is None or math.isnan(best.value):
+        return []
+    left = abs((1.0 if best.higher_is_better else 0.0) - best.value)
+    if metric.is_share and n:
+        errors = round(left * n)
+        is_saturated = errors < LEAST_ERRORS and left <= SOLVED
+        said = f"{errors:,} of {n:,} examples wrong; a paired test believes in no fewer than {LEAST_ERRORS} that change"
+    else:
+        is_saturated, said = left == 0, f"{best.value:g}, the best there is"
+    if not is_saturated:
+        return []
+    return [
+        Finding(
+            "saturated",
+            "caution",
+            "the held-out set is solved: no soup can be seen to gain on it",
+            (f"{name}: {best.metric} {best.value:.4f}, {said}",),
+            "use harder or more held-out examples, or a metric that still moves (nll), and compare on shifts",
         )
     ]
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 from stockpot.records import Finding, Geometry
 
-__all__ = ["movement_findings"]
+__all__ = ["movement_findings", "not_finite_findings"]
 
 #: Of the usual way: a run under a twentieth of it has hardly trained, one over eight times it has left.
 BARELY_MOVED, MOVED_FAR = 0.05, 8.0
@@ -16,6 +16,21 @@ BARELY_MOVED, MOVED_FAR = 0.05, 8.0
 FAR_FROM_OTHERS = MOVED_FAR / math.sqrt(2)
 #: Of the start's own length: fine-tunes move by 0.1 to 30 % of it.
 STILL_OF_START, FAR_OF_START = 0.001, 0.5
+
+
+def not_finite_findings(names: Sequence[str]) -> list[Finding]:
+    """Runs with NaN or infinity among their weights, in one finding.
+
+    Example:
+        >>> not_finite_findings(["a", "b"])[0].message
+        'a, b hold NaN or infinity'
+    """
+    if not names:
+        return []
+    one = len(names) == 1
+    message = f"{', '.join(names)} {'holds' if one else 'hold'} NaN or infinity"
+    why = "its run diverged, or its file is damaged" if one else "their runs diverged, or their files are damaged"
+    return [Finding("not_finite", "fault", message, (why,), f"leave {_them(names)} out", tuple(names))]
 
 
 def movement_findings(
@@ -58,7 +73,7 @@ def movement_findings(
         said = [f"{name}: {'lies, from the others,' if geometry.is_centred else 'moved'} {length:.3g}"]
         said += [f"{length / usual:.3g} times the median {usual:.3g}"] if is_telling and usual else []
         said += [f"the start's own length is {start_length:.3g}"] if start_length and name in left else []
-        said += [f"cosine {left[name]:.2f} to where the others are, which it still holds"] if name in left else []
+        said += [f"cosine {left[name]:.2f} to its start, which is still in it"] if name in left else []
         evidence[name] = ", ".join(said)
     found = [_diverged(tuple(gone), tuple(evidence[name] for name in gone))] if gone else []
     if still and not geometry.is_centred and is_telling:
@@ -103,12 +118,18 @@ def _of_two(moved: dict[str, float], start_length: float) -> list[Finding]:
     ]
 
 
+def _them(names: Sequence[str]) -> str:
+    return "it" if len(names) == 1 else "them"
+
+
 def _diverged(names: tuple[str, ...], evidence: tuple[str, ...]) -> Finding:
     message = f"{', '.join(names)} went much farther than fine-tuning goes"
-    return Finding("diverged", "fault", message, evidence, "its learning rate was too high: leave it out", names)
+    fix = f"the learning rate was too high: leave {_them(names)} out"
+    return Finding("diverged", "fault", message, evidence, fix, names)
 
 
 def _barely_moved(names: tuple[str, ...], evidence: tuple[str, ...]) -> Finding:
-    message = f"{', '.join(names)} has hardly left the initialisation"
-    fix = "it is nearly the pre-trained model: train it longer, or leave it out"
+    one = len(names) == 1
+    message = f"{', '.join(names)} {'has' if one else 'have'} hardly left the initialisation"
+    fix = f"{'it is' if one else 'they are'} nearly the pre-trained model: train longer, or leave {_them(names)} out"
     return Finding("barely_moved", "caution", message, evidence, fix, names)
