@@ -41,6 +41,28 @@ def test_acceptance_and_coefficients_show_the_soup():
     assert [patch.get_width() for patch in bars.patches] == [0.25, 0.75]
 
 
+def test_layers_keep_their_numbers_in_the_heat_map():
+    def drawn(names: list[str]):
+        rows = tuple((i / 100, 1 - i / 100) for i in range(len(names)))
+        soup = Soup(
+            (Ingredient("a", "a"), Ingredient("b", "b")), Coefficients(rows, tuple((n,) for n in names)), "learned"
+        )
+        with style():
+            axes = figures.coefficients(soup).axes[0]
+        return [label.get_text() for label in axes.get_yticklabels()], axes.collections[0].get_array().reshape(-1, 2)
+
+    parts = ("attention.output.dense.bias", "attention.output.dense.weight", "output.dense.weight")
+    names = [*sorted(f"bert.encoder.layer.{i}.{part}" for i in range(12) for part in parts), "classifier.weight"]
+    labels, values = drawn(names)
+    assert labels == [*(f"layer.{i}" for i in range(12)), "classifier"]
+    shown = sorted(names, key=lambda name: (not name.startswith("bert"), int((name.split(".") + ["0"] * 9)[3])))
+    assert values[:, 0].tolist() == [names.index(name) / 100 for name in shown]
+
+    labels, values = drawn(names[:4])  # few tensors: each by its name
+    assert labels == [*(f"layer.0.{part}" for part in parts), f"layer.1.{parts[0]}"]
+    assert values[:, 1].tolist() == [1.0, 0.99, 0.98, 0.97]
+
+
 def test_settings_that_span_a_decade_get_a_logarithmic_axis():
     chosen = {"a": {"lr": 1e-5, "epochs": 1, "seed": 1}, "b": {"lr": 1e-3, "epochs": 3, "seed": 2}}
     with style():

@@ -7,6 +7,7 @@ from typing import Any
 
 from stockpot.records import Cell, Results
 from stockpot.reports.figures.settings import varied
+from stockpot.reports.layers import bands
 from stockpot.reports.numbers import Scale, scale_of
 from stockpot.reports.page.traces import COLOURS, Json, axis, figure, hover, plain, points
 from stockpot.reports.table import column_title, method_title, ordered_rows
@@ -154,11 +155,20 @@ def _coefficients(name: str, soup: Soup) -> Json:
             "customdata": [one.name for one in soup.ingredients], "hovertemplate": "%{x}: %{y:.4f}<extra></extra>",
         }  # fmt: skip
         return figure(f"coefficients-{name}", title, "", [bar], yaxis=axis("coefficient"), xaxis={"automargin": True})
-    groups = [plain(group[0]) for group in soup.coefficients.groups]
+    shown = bands(soup.coefficients.groups)
+    order = [row for band in shown for row in band.rows]
     heat = {
-        "type": "heatmap", "x": names, "y": groups, "z": [list(row) for row in soup.coefficients.rows],
+        "type": "heatmap", "x": names, "y": [plain(soup.coefficients.groups[row][0]) for row in order],
+        "z": [list(soup.coefficients.rows[row]) for row in order],
         "colorscale": "Cividis", "hovertemplate": "%{y}<br>%{x}: %{z:.4f}<extra></extra>",
     }  # fmt: skip
-    height = 260 + 12 * min(len(groups), _MOST_TENSORS)
-    yaxis = {"autorange": "reversed", "automargin": True, "showticklabels": len(groups) <= _MOST_TENSORS}
-    return figure(f"coefficients-{name}", title, "A row for each tensor.", [heat], yaxis=yaxis, height=height)
+    # On an axis of categories a tick may stand at a position: here the middle of a layer's rows.
+    first = [sum(len(band.rows) for band in shown[:at]) for at in range(len(shown))]
+    ticks = [start + (len(band.rows) - 1) / 2 for start, band in zip(first, shown, strict=True)]
+    yaxis = {
+        "autorange": "reversed", "automargin": True, "tickmode": "array", "tickvals": ticks,
+        "ticktext": [plain(band.label) for band in shown],
+    }  # fmt: skip
+    caption = "A row for each tensor." if len(order) == len(shown) else "A row for each tensor, named by layer."
+    height = 260 + 12 * min(len(order), _MOST_TENSORS)
+    return figure(f"coefficients-{name}", title, caption, [heat], yaxis=yaxis, height=height)
