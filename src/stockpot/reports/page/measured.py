@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from stockpot.records import Cell, Results
+from stockpot.reports.figures.points import in_view, marks_of_results, notes_of_marks
 from stockpot.reports.figures.settings import varied
 from stockpot.reports.layers import bands
 from stockpot.reports.numbers import Scale, scale_of
@@ -24,7 +25,7 @@ def results_figures(results: Results, settings: Settings) -> list[Json]:
     splits = [split for row in results.rows for split in row.scores]
     found = []
     if "test" in splits and "shift_mean" in splits:
-        caption = "Every run (grey) and every method, with bars of one standard error (Wortsman et al. 2022, Figure 1)."
+        caption = "Every run (grey) and every method (Wortsman et al. 2022, Figure 1)"
         found.append(_scatter(results, settings, "figure1", "Test and shifts", caption, "test", "shift_mean"))
     for split in dict.fromkeys(s for s in splits if s.startswith("shift:")):
         if "test" in splits:
@@ -41,7 +42,11 @@ def _scatter(results: Results, settings: Settings, name: str, title: str, captio
         texts = [hover(one.name, settings.get(one.name, {}), _said(one.scores, (x, y), scale)) for one in runs]
         values = [[one.scores[split].value for one in runs] for split in (x, y)]
         traces.append(points([one.name for one in runs], *values, label="a run", texts=texts))
-    rows = [row for row in ordered_rows(results) if row.method != "initialisation"]
+    marks = marks_of_results(results)
+    caption = "; ".join(filter(None, [caption, *notes_of_marks(marks, x, y)]))
+    seen, methods = in_view(marks, x, y), [mark for mark in marks if not mark.is_run]
+    rows = [row for row, mark in zip(ordered_rows(results), methods, strict=True) if mark in seen]
+    rows.sort(key=lambda row: row.method == "initialisation")
     for index, row in enumerate(row for row in rows if x in row.scores and y in row.scores):
         a, b = row.scores[x], row.scores[y]
         label = method_title(row)
