@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from stockpot.recipes._best import best
     from stockpot.recipes._fold import fold_logit_scale
     from stockpot.recipes._greedy import Forecast, Order, Permutes, greedy, greedy_orders
-    from stockpot.recipes._groups import Granularity, tensor_groups
+    from stockpot.recipes._groups import Granularity, block_of, tensor_groups
     from stockpot.recipes._interpolate import ALPHAS, End, interpolate
     from stockpot.recipes._learned import LearningOptions, OnPoint, Parametrisation, learned
     from stockpot.recipes._model_stock import model_stock
@@ -46,6 +46,7 @@ __all__ = [
     "Supplies",
     "add_share",
     "best",
+    "block_of",
     "ensemble",
     "fold_logit_scale",
     "greedy",
@@ -80,6 +81,7 @@ if not TYPE_CHECKING:
             **dict.fromkeys(
                 [
                     "Granularity",
+                    "block_of",
                     "tensor_groups",
                 ],
                 "_groups",

@@ -7,7 +7,7 @@ from typing import Literal, TypeAlias, get_args
 
 from stockpot.errors import ConfigError
 
-__all__ = ["Granularity", "tensor_groups"]
+__all__ = ["Granularity", "block_of", "tensor_groups"]
 
 Granularity: TypeAlias = Literal["model", "block", "tensor"]
 

@@ -18,8 +18,11 @@ __all__ = ["COLOURS", "COLUMN_INCHES", "FORMATS", "new_figure", "save", "short",
 #: Width of a column of a two-column paper.
 COLUMN_INCHES = 3.3
 FORMATS = ("svg", "png", "pdf")
-#: Okabe and Ito, 2008, in the order of use.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+#: Okabe and Ito, 2008, in the order of use; then four that the colour-blind, too, can tell from these and each other.
+COLOURS = (
+    "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000",
+    "#6600CC", "#773311", "#BB55FF", "#554444",
+)  # fmt: skip
 _RC: dict[str, Any] = {
     "font.size": 8, "axes.labelsize": 8, "axes.titlesize": 8, "xtick.labelsize": 7, "ytick.labelsize": 7,
     "legend.fontsize": 7, "legend.frameon": False, "axes.spines.top": False, "axes.spines.right": False,

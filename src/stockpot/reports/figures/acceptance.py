@@ -40,7 +40,8 @@ def acceptance(soup: Soup) -> Figure:
         axes.plot(*zip(*bounds, strict=True), "v", color=COLOURS[1], fillstyle="none", label="abandoned: at most")
     _name_steps(axes, soup.steps)
     axes.set_ylabel(f"held-out ({short(soup.steps[0].score.metric)})" if soup.steps else "held-out")
-    legend_below(figure, 3)
+    notes = ["bars: one standard error"] if any(step.score.stderr for step in soup.steps) else []
+    legend_below(figure, 3, notes=notes)
     return figure
 
 

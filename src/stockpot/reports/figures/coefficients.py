@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from stockpot.reports.style import COLOURS, new_figure, short
+from stockpot.reports.layers import bands
+from stockpot.reports.style import COLOURS, COLUMN_INCHES, new_figure, short
 from stockpot.types import Soup
 
 if TYPE_CHECKING:
@@ -12,11 +13,15 @@ if TYPE_CHECKING:
 
 __all__ = ["coefficients"]
 
-_MOST_ROWS = 30
+_MOST_LABELS = 48
+_MOST_INCHES = 9.0
 
 
 def coefficients(soup: Soup) -> Figure:
-    """Bars, one per ingredient; a heat map, one row per group of tensors, where the soup was learned by layer."""
+    """Bars, one per ingredient; a heat map, one row per group of tensors, where the soup was learned by layer.
+
+    Layers are as high as each other, however many tensors each has; their labels keep its number.
+    """
     return _bars(soup) if len(soup.coefficients.rows) == 1 else _heat_map(soup)
 
 
@@ -33,14 +38,24 @@ def _bars(soup: Soup) -> Figure:
 
 
 def _heat_map(soup: Soup) -> Figure:
-    rows, groups = soup.coefficients.rows, soup.coefficients.groups or ()
-    figure = new_figure(max(2.0, min(0.16 * len(rows) + 1, 8)), 4.6)
+    """Layers of equal height, each divided among its rows."""
+    shown = bands(soup.coefficients.groups or ())
+    height = min(max(0.17 * len(shown), 2.4) + 1.0, _MOST_INCHES)
+    figure = new_figure(height, max(COLUMN_INCHES, min(0.14 * len(soup.ingredients) + 1.9, _MOST_INCHES)))
     axes = figure.subplots()
-    image = axes.imshow(rows, aspect="auto", cmap="viridis", interpolation="nearest")
+    edges = [top + i / len(band.rows) for top, band in enumerate(shown) for i in range(len(band.rows))]
+    rows = [soup.coefficients.rows[row] for band in shown for row in band.rows]
+    columns = [i - 0.5 for i in range(len(soup.ingredients) + 1)]
+    image = axes.pcolormesh(columns, [*edges, len(shown)], rows, cmap="viridis", rasterized=True)
     names = [short(ingredient.name, 18) for ingredient in soup.ingredients]
     axes.set_xticks(range(len(names)), names, rotation=45, ha="right", rotation_mode="anchor")
-    every = -(-len(rows) // _MOST_ROWS)
-    shown = range(0, len(rows), every)
-    axes.set_yticks(shown, [short(groups[i][0] if groups[i] else i, 34) for i in shown])
+    every = -(-len(shown) // _MOST_LABELS)
+    labels = {top + 0.5: short(shown[top].label, 40) for top in range(0, len(shown), every)}
+    axes.set_yticks(list(labels), list(labels.values()))
+    axes.invert_yaxis()
+    if len(rows) > len(shown):
+        axes.set_ylabel("tensors, by layer")
+        for top in range(1, len(shown)):
+            axes.axhline(top, color="white", linewidth=0.6)
     figure.colorbar(image, label="coefficient")
     return figure

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from stockpot.reports.figures.figure1 import shared_ylabel
 from stockpot.reports.style import COLOURS, new_figure, short
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def settings(settings_by_run: Mapping[str, Mapping[str, Any]], scores: Mapping[s
         axes.set_xlabel(short(name))
     for axes in panels[len(names) :]:
         axes.remove()
-    figure.supylabel(f"held-out ({short(metric)})", fontsize=8)
+    shared_ylabel(figure, f"held-out ({short(metric)})")
     return figure
 
 

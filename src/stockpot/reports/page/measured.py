@@ -6,7 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from stockpot.records import Cell, Results
+from stockpot.reports.figures.points import in_view, marks_of_results, notes_of_marks
 from stockpot.reports.figures.settings import varied
+from stockpot.reports.layers import bands
 from stockpot.reports.numbers import Scale, scale_of
 from stockpot.reports.page.traces import COLOURS, Json, axis, figure, hover, plain, points
 from stockpot.reports.table import column_title, method_title, ordered_rows
@@ -23,7 +25,7 @@ def results_figures(results: Results, settings: Settings) -> list[Json]:
     splits = [split for row in results.rows for split in row.scores]
     found = []
     if "test" in splits and "shift_mean" in splits:
-        caption = "Every run (grey) and every method, with bars of one standard error (Wortsman et al. 2022, Figure 1)."
+        caption = "Every run (grey) and every method (Wortsman et al. 2022, Figure 1)"
         found.append(_scatter(results, settings, "figure1", "Test and shifts", caption, "test", "shift_mean"))
     for split in dict.fromkeys(s for s in splits if s.startswith("shift:")):
         if "test" in splits:
@@ -40,7 +42,11 @@ def _scatter(results: Results, settings: Settings, name: str, title: str, captio
         texts = [hover(one.name, settings.get(one.name, {}), _said(one.scores, (x, y), scale)) for one in runs]
         values = [[one.scores[split].value for one in runs] for split in (x, y)]
         traces.append(points([one.name for one in runs], *values, label="a run", texts=texts))
-    rows = [row for row in ordered_rows(results) if row.method != "initialisation"]
+    marks = marks_of_results(results)
+    caption = "; ".join(filter(None, [caption, *notes_of_marks(marks, x, y)]))
+    seen, methods = in_view(marks, x, y), [mark for mark in marks if not mark.is_run]
+    rows = [row for row, mark in zip(ordered_rows(results), methods, strict=True) if mark in seen]
+    rows.sort(key=lambda row: row.method == "initialisation")
     for index, row in enumerate(row for row in rows if x in row.scores and y in row.scores):
         a, b = row.scores[x], row.scores[y]
         label = method_title(row)
@@ -154,11 +160,20 @@ def _coefficients(name: str, soup: Soup) -> Json:
             "customdata": [one.name for one in soup.ingredients], "hovertemplate": "%{x}: %{y:.4f}<extra></extra>",
         }  # fmt: skip
         return figure(f"coefficients-{name}", title, "", [bar], yaxis=axis("coefficient"), xaxis={"automargin": True})
-    groups = [plain(group[0]) for group in soup.coefficients.groups]
+    shown = bands(soup.coefficients.groups)
+    order = [row for band in shown for row in band.rows]
     heat = {
-        "type": "heatmap", "x": names, "y": groups, "z": [list(row) for row in soup.coefficients.rows],
+        "type": "heatmap", "x": names, "y": [plain(soup.coefficients.groups[row][0]) for row in order],
+        "z": [list(soup.coefficients.rows[row]) for row in order],
         "colorscale": "Cividis", "hovertemplate": "%{y}<br>%{x}: %{z:.4f}<extra></extra>",
     }  # fmt: skip
-    height = 260 + 12 * min(len(groups), _MOST_TENSORS)
-    yaxis = {"autorange": "reversed", "automargin": True, "showticklabels": len(groups) <= _MOST_TENSORS}
-    return figure(f"coefficients-{name}", title, "A row for each tensor.", [heat], yaxis=yaxis, height=height)
+    # On an axis of categories a tick may stand at a position: here the middle of a layer's rows.
+    first = [sum(len(band.rows) for band in shown[:at]) for at in range(len(shown))]
+    ticks = [start + (len(band.rows) - 1) / 2 for start, band in zip(first, shown, strict=True)]
+    yaxis = {
+        "autorange": "reversed", "automargin": True, "tickmode": "array", "tickvals": ticks,
+        "ticktext": [plain(band.label) for band in shown],
+    }  # fmt: skip
+    caption = "A row for each tensor." if len(order) == len(shown) else "A row for each tensor, named by layer."
+    height = 260 + 12 * min(len(order), _MOST_TENSORS)
+    return figure(f"coefficients-{name}", title, caption, [heat], yaxis=yaxis, height=height)

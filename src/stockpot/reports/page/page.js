@@ -100,6 +100,9 @@
     const of = (name) => style.getPropertyValue(name).trim();
     return { ink: of("--ink"), line: of("--line"), mark: of("--mark"), panel: of("--panel") };
   };
+  // The darkest colours of marks, and what stands for them where the page is dark.
+  const inks = () => [["#000000", colours().ink],
+    ...(document.documentElement.dataset.theme === "dark" ? [["#6600CC", "#A070FF"], ["#773311", "#C4845C"], ["#554444", "#A39393"]] : [])];
   // The legend stands under the axis in rows of its own, and the picture grows with them: nothing is covered.
   const legendRows = (figure, node) => {
     const shown = figure.data.filter((trace) => trace.name && trace.showlegend !== false && ["scatter", "bar"].includes(trace.type)).length;
@@ -116,7 +119,7 @@
       xaxis: axis(figure.layout.xaxis), yaxis: axis(figure.layout.yaxis) };
   };
   // The marked run stands out wherever it is drawn; where nobody is marked all look as they came.
-  const dressed = (figure) => JSON.parse(JSON.stringify(figure.data).replaceAll('"#000000"', JSON.stringify(colours().ink))).map((trace) => {
+  const dressed = (figure) => JSON.parse(inks().reduce((text, [dark, light]) => text.replaceAll(`"${dark}"`, `"${light}"`), JSON.stringify(figure.data))).map((trace) => {
     if (!trace.customdata || trace.type !== "scatter") return trace;
     const { mark } = colours();
     const pick = (value, own) => trace.customdata.map((name) => (name !== null && name === marked ? value : own));
