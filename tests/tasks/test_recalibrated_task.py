@@ -95,7 +95,36 @@ def test_a_task_without_training_examples_cannot(home: Path, runs, tmp_path: Pat
     task = json.loads((home / "task.yaml").read_text())
     del task["data"]["train"]
     with pytest.raises(ConfigError, match="the task names none"):
-        load_task(task, runs[0], folder=home, recalibrate=2).predict(single(runs[0]), "test")
+        load_task(task, runs[0], folder=home, recalibrate=2)
+    from stockpot.experiment import cook
+
+    for run in ("train", "held_out", "test"):
+        (tmp_path / run).symlink_to(home / run)
+    (tmp_path / "task.yaml").write_text(json.dumps(task))
+    with pytest.raises(ConfigError, match="the task names none"):
+        cook(
+            ingredients(home / "run-*"), tmp_path / "soup", recipe="greedy", task=tmp_path / "task.yaml", recalibrate=2
+        )
+    assert not (tmp_path / "soup").exists()
+
+
+def test_more_batches_than_there_are_is_said_and_recorded(home: Path, tmp_path: Path) -> None:
+    from stockpot.experiment import cook
+
+    said: list[str] = []
+    runs = ingredients(home / "run-*")
+    cook(
+        runs, tmp_path / "soup", recipe="uniform", task=home / "task.yaml", recalibrate=999,
+        on_progress=lambda progress: said.append(progress.line),
+    )  # fmt: skip
+    note = "made anew over 8 batches: 999 were asked for, and 60 training examples give no more"
+    assert len([line for line in said if note in line]) == 1
+    assert note in "".join(json.loads((tmp_path / "soup/soup.json").read_text())["notes"])
+    lines = verify(tmp_path / "soup")
+    assert not [line for line in lines if "not recorded" in line]
+    task = load_task(home / "task.yaml", runs[0], recalibrate=2)
+    assert task.recalibration_notes == ("Running statistics were made anew over 2 batches.",)
+    assert load_task(home / "task.yaml", runs[0]).recalibration_notes == ()
 
 
 def test_what_is_written_has_them(home: Path, tmp_path: Path) -> None:

@@ -8,7 +8,15 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from stockpot.errors import DataError  # noqa: E402
-from stockpot.tasks.recalibration import has_running_statistics, recalibrate  # noqa: E402
+from stockpot.tasks.recalibration import has_running_statistics, recalibrate, recalibration_note  # noqa: E402
+
+
+def test_what_became_of_a_wish_is_said() -> None:
+    norm, plain = torch.nn.BatchNorm1d(1), torch.nn.LayerNorm(1)
+    assert recalibration_note(norm, 1, 60, 16) == "Running statistics were made anew over 1 batch."
+    assert recalibration_note(norm, 4, 60, 16) == "Running statistics were made anew over 4 batches."
+    assert "over 4 batches: 5 were asked for, and 60 training" in recalibration_note(norm, 5, 60, 16)
+    assert "no running statistics (BatchNorm): recalibrating changed nothing" in recalibration_note(plain, 5, 60, 16)
 
 
 def network(width: int = 32) -> torch.nn.Sequential:

@@ -65,6 +65,7 @@ def rebuild(
     if recorded.output.recalibrated:
         raise RecordError(
             f"{recorded.file}: running statistics were made anew with training data, which no record can repeat",
+            problems=recorded.record.notes,
             fix="make the soup again with the task and --recalibrate",
         )
     options = recorded.options(force=force)

@@ -17,6 +17,11 @@ from stockpot.types import ITEM_BYTES
 
 __all__ = ["verify"]
 
+#: What our own commands write beside a soup; no record lists it, for it changes with what is looked at.
+_OURS = frozenset({
+    "README.md", "analysis.json", "diagnosis.json", "experiment.json", "progress.jsonl", "report.html", "results.csv",
+    "results.json", "results.md", "results.tex", "timings.json",
+})  # fmt: skip
 #: Files that a framework may load instead of the soup's own weights.
 _WEIGHT_SUFFIXES = frozenset({".bin", ".pt", ".pth", ".ckpt", ".h5", ".msgpack", ".onnx"})
 
@@ -134,7 +139,7 @@ def _layout_problems(checkpoint: OpenedCheckpoint, recorded: Recorded) -> Iterat
 
 def _check_others(root: Path, recorded: Recorded) -> Iterator[Checked]:
     """Files beside the recorded ones: weights that a loader might take instead are a problem, others are told."""
-    known = {*recorded.output.files, *recorded.output.side_files, recorded.file.name, "README.md"}
+    known = {*recorded.output.files, *recorded.output.side_files, recorded.file.name, *_OURS}
     others = sorted(
         path.name
         for path in root.iterdir()

@@ -216,7 +216,12 @@ class TaskBench:
     @property
     def notes(self) -> tuple[str, ...]:
         """What there is to say of the held-out split and of the candidates' evaluations there."""
-        return (*self._notes_of_labels(), *self._notes_of_candidates())
+        return (*self._notes_of_labels(), *self.remarks, *self._notes_of_candidates())
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What a soup's record has to say of how it was measured and will be written."""
+        return self.task.recalibration_notes
 
     def _notes_of_labels(self) -> tuple[str, ...]:
         if not self.has_logit_scale or len(set(self.task.labels("held_out").tolist())) > 1:

@@ -298,7 +298,7 @@ def _write_into(soup: Soup, session: _Session, remarks: Sequence[str]) -> tuple[
             title=f"{soup.recipe} soup",
             family=family,
             recorded_at=session.folder,
-            remarks=tuple(remarks),
+            remarks=(*remarks, *(bench.remarks if isinstance(bench, TaskBench) else ())),
             statistics=bench.running_statistics(soup),
         )
         _sign(session)

@@ -55,6 +55,7 @@ def finish(
                     method,
                     title=f"{title}: {method}",
                     family=task.config.family,
+                    remarks=task.recalibration_notes,
                     statistics=task.running_statistics(soup),
                 )
     with stopwatch.stage("throughput"):

@@ -79,6 +79,10 @@ class Task(Protocol):
     def recalibrates(self) -> bool:
         """Whether running statistics are made anew for every model."""
 
+    @property
+    def recalibration_notes(self) -> tuple[str, ...]:
+        """What became of that; nothing where it was not asked for."""
+
     def running_statistics(self, soup: Soup) -> Mapping[str, np.ndarray[Any, Any]]:
         """Running statistics to write with the soup instead of averaged ones; none where they are not made anew."""
 
@@ -167,7 +171,7 @@ def load_task(
         A Task; its `evaluate` is what recipes take.
 
     Raises:
-        ConfigError: the configuration is wrong, or no model is named.
+        ConfigError: the configuration is wrong, no model is named, or there is nothing to recalibrate with.
         DataError: the data are not what the task says.
         MissingExtraError: transformers is not installed.
     """
@@ -187,6 +191,7 @@ def load_task(
     task: TextClassification = FAMILIES[config.family](
         config, folder=start, model_folder=place, n_threads=n_threads, own_labels=own_labels
     )
+    task.check_recalibration()
     return task
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from stockpot._cores import available_cores
 from stockpot.config import LmTaskConfig
-from stockpot.errors import EvaluationError
+from stockpot.errors import ConfigError, EvaluationError
 from stockpot.tasks.batches import Batch, bucket_of
 from stockpot.tasks.classifier import ResidentClassifier, load_tokenizer
 from stockpot.tasks.data import Split, check_overlap
@@ -87,6 +87,15 @@ class LanguageModel(TextClassification):
                 fix="learn it with `learn_logit_scale: false`",
             )
         return super().predict(soup, split, against=against)
+
+    def check_recalibration(self) -> None:
+        """Refuses to make running statistics anew: language models have none.
+
+        Raises:
+            ConfigError: that is asked for.
+        """
+        if self.recalibrates:
+            raise ConfigError("language models have no running statistics", fix="leave out `recalibrate`")
 
     @cached_property
     def _model(self) -> ResidentClassifier:

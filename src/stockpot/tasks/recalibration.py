@@ -11,12 +11,34 @@ from stockpot.errors import DataError
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["has_running_statistics", "recalibrate"]
+__all__ = ["has_running_statistics", "recalibrate", "recalibration_note"]
 
 
 def has_running_statistics(module: torch.nn.Module) -> bool:
     """Whether any layer normalises by statistics that it has gathered (BatchNorm and its kind)."""
     return bool(_layers(module))
+
+
+def recalibration_note(module: torch.nn.Module, wanted: int, n_rows: int, batch_size: int) -> str:
+    """What becomes of a wish for so many batches: over how many they are estimated, or that there is nothing to.
+
+    Args:
+        module: the network.
+        wanted: batches asked for, >= 1.
+        n_rows: training examples there are.
+        batch_size: of them in a batch, >= 1.
+
+    Example:
+        >>> import torch
+        >>> recalibration_note(torch.nn.BatchNorm1d(1), 9, 60, 16)
+        'Running statistics were made anew over 4 batches: 9 were asked for, and 60 training examples give no more.'
+    """
+    if not has_running_statistics(module):
+        return "The network has no running statistics (BatchNorm): recalibrating changed nothing."
+    there = -(-n_rows // batch_size)
+    more = f": {wanted} were asked for, and {n_rows} training examples give no more" if wanted > there else ""
+    n = min(wanted, there)
+    return f"Running statistics were made anew over {n} batch{'' if n == 1 else 'es'}{more}."
 
 
 def recalibrate(module: torch.nn.Module, batches: Iterable[Any]) -> int:

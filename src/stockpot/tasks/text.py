@@ -30,6 +30,7 @@ from stockpot.tasks.gradients import (
 )
 from stockpot.tasks.hardware import Hardware, choose_hardware, import_hf
 from stockpot.tasks.racing import Raced, margins, race
+from stockpot.tasks.recalibration import recalibration_note
 from stockpot.types import Incumbent, Ingredient, Predictions, Score, Soup
 
 __all__ = [
@@ -275,6 +276,24 @@ class TextClassification:
         """Whether running statistics are made anew for every model."""
         return self.config.evaluation.recalibrate > 0
 
+    def check_recalibration(self) -> None:
+        """Refuses to make running statistics anew where there are no training examples to make them from.
+
+        Raises:
+            ConfigError: the task names no training split.
+        """
+        if self.recalibrates and "train" not in self._splits:
+            raise ConfigError(
+                "running statistics are made anew over training examples, and the task names none",
+                fix="add `train` to the task's data, or leave out `recalibrate`",
+            )
+
+    @property
+    def recalibration_notes(self) -> tuple[str, ...]:
+        """What became of `recalibrate`: over how many batches, or that the model has nothing to make anew."""
+        wanted, size = self.config.evaluation.recalibrate, self.config.evaluation.batch_size
+        return (recalibration_note(self._model.module, wanted, self.n_examples("train"), size),) if wanted else ()
+
     def running_statistics(self, soup: Soup) -> dict[str, np.ndarray[Any, Any]]:
         """What belongs into the soup's written weights where running statistics are made anew; else nothing."""
         if not self.config.evaluation.recalibrate:
@@ -289,11 +308,6 @@ class TextClassification:
 
     def _training_batches(self, n: int) -> Iterator[Batch]:
         """n batches drawn from the training split by its seed; fewer where it has fewer rows."""
-        if "train" not in self._splits:
-            raise ConfigError(
-                "running statistics are made anew over training examples, and the task names none",
-                fix="add `train` to the task's data, or leave out `recalibrate`",
-            )
         size, n_rows = self.config.evaluation.batch_size, self.n_examples("train")
         drawn = np.random.default_rng([self.config.data.seed, 2]).permutation(n_rows)[: n * size].tolist()
         bucket = max(self._rows_by_bucket("train"))
