@@ -160,6 +160,33 @@ def test_a_start_without_head_gives_the_geometry_of_what_it_has(home: Path, whol
         )  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [("dtype", "in the ingredients' dtype; this one has another"), ("extra", "tensors alone; this one has more too")],
+)
+def test_a_start_that_cannot_be_mixed_with_the_runs_gives_the_geometry_all_the_same(
+    home: Path, whole: Analysis, tmp_path: Path, change: str, says: str
+) -> None:
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    tensors = load_file(home / "base" / "model.safetensors")
+    if change == "dtype":
+        tensors = {name: value.double() for name, value in tensors.items()}
+    else:
+        tensors["more"] = torch.ones(3)
+    save_file(tensors, tmp_path / "start.safetensors")
+    start = str(tmp_path / "start.safetensors")
+    made = analyse(ingredients(home / "run-*"), tmp_path / "out", initialisation=start)
+    assert made.geometry == whole.geometry
+    assert not any(note.startswith("lengths and angles") for note in made.notes)
+    with pytest.raises(ConfigError, match=says):
+        analyse(
+            ingredients(home / "run-*"), tmp_path / "out", task=home / "task.yaml", initialisation=start,
+            options=AnalysisOptions(parts=("plane",)),
+        )  # fmt: skip
+
+
 def test_a_start_of_another_network_is_refused(home: Path, tmp_path: Path) -> None:
     import torch
     from safetensors.torch import save_file

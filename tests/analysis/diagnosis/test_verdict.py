@@ -25,7 +25,7 @@ def said(*found: tuple[str, str, tuple[str, ...]]) -> str:
         ("running_statistics", (), True, "--recalibrate"),
         ("held_out_too_small", (), False, "--significance"),
         ("overlap", (), False, "shared examples"),
-        ("saturated", (), False, "nothing is left to gain"),
+        ("saturated", (), False, "that is solved"),
         ("near_duplicates", ("a", "b"), False, "keep one"),
     ],
 )

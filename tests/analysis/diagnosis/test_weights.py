@@ -77,6 +77,13 @@ def test_who_holds_the_start_went_far_and_who_does_not_is_a_stranger() -> None:
     assert (again.kept, again.others, list(again.far)) == (("start", "near"), (("stranger",),), ["far"])
 
 
+def test_neurons_in_another_order_are_no_long_way() -> None:
+    start = (10, 0, 0, 0, 0)
+    runs = [(10, 6, 0, 0, 0), (10, 0, 6, 0, 0), (10, 0, 0, 6, 0), (9, 0, 0, 0, 9)]
+    found = origins(list("abcd"), models(start, *runs, has_start=True))
+    assert (found.strangers, dict(found.far)) == (("d",), {})
+
+
 def test_cousins_of_equal_length_have_not_gone_far_from_each_other() -> None:
     found = origins(["a", "b"], models((10, 0), (7.8, 6.26)))
     assert found.others == (("a",), ("b",))

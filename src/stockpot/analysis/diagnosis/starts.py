@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,6 +20,8 @@ Array = np.ndarray[Any, Any]
 SAME_START_COSINE = 0.8
 #: A run that went far still holds its start (a share of 1, less what weight decay took); a stranger holds nothing.
 STILL_HELD = 0.75
+#: It also went so many times as far as is usual: neurons in another order stand as far away, and no farther.
+FARTHER = 2.0
 _MOST_LINES = 8
 
 
@@ -40,6 +43,11 @@ class WeightAngles:
         """How much of model `part` is in model `whole`: ``<theta_whole, theta_part> / |theta_part|^2``."""
         length = float(self.lengths[part])
         return float(self.cosines[whole, part] * self.lengths[whole]) / length if length else 0.0
+
+    def distance(self, first: int, second: int) -> float:
+        """``|theta_first - theta_second|``."""
+        a, b = float(self.lengths[first]), float(self.lengths[second])
+        return math.sqrt(max(a * a + b * b - 2 * a * b * float(self.cosines[first, second]), 0.0))
 
     def went_far(self, whole: int, part: int) -> bool:
         """Whether `whole` is `part` and a long way more; between two runs, not the other way round too."""
@@ -140,7 +148,9 @@ def _around_start(
     kept = tuple(name for name in names if cosines[name] >= SAME_START_COSINE)
     if not kept and len(groups[0]) > 1:
         return Origins((), tuple(groups), {}, cosines, is_stranger=True)
-    far = {name: cosines[name] for name in names if angles.went_far(at[name], 0)}
+    ways = {name: angles.distance(at[name], 0) for name in names}
+    limit = FARTHER * statistics.median_low(ways.values()) if len(names) > 2 else 0.0
+    far = {name: cosines[name] for name in names if ways[name] > limit and angles.went_far(at[name], 0)}
     left = [tuple(name for name in group if name not in kept and name not in far) for group in groups]
     return Origins(kept, tuple(group for group in left if group), far, cosines)
 
@@ -164,14 +174,18 @@ def _far_of_groups(groups: Sequence[tuple[str, ...]], at: Mapping[str, int], ang
     """Runs that hold the shortest model of a group no smaller than theirs, and went far away from it."""
     far: dict[str, float] = {}
     for group in groups:
-        base = min((name for name in group if name not in far), key=lambda name: angles.lengths[at[name]], default=None)
-        for other in groups:
-            if base is not None and other is not group and len(other) <= len(group):
-                far |= {
-                    name: float(angles.cosines[at[name], at[base]])
-                    for name in other
-                    if name not in far and angles.went_far(at[name], at[base])
-                }
+        members = [at[name] for name in group if name not in far]
+        if not members:
+            continue
+        base = min(members, key=lambda i: angles.lengths[i])
+        ways = [angles.distance(i, base) for i in members if i != base]
+        limit = FARTHER * statistics.median_low(ways) if ways else 0.0
+        others = [name for one in groups if one is not group and len(one) <= len(group) for name in one]
+        far |= {
+            name: float(angles.cosines[at[name], base])
+            for name in others
+            if name not in far and angles.distance(at[name], base) > limit and angles.went_far(at[name], base)
+        }
     return far
 
 

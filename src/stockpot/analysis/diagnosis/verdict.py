@@ -21,7 +21,7 @@ _AGAINST_UNIFORM = {
 #: Findings after which more is to be done, and what.
 _THEN = {
     "held_out_too_small": "what greedy chooses on so few examples is partly chance: use --significance",
-    "saturated": "greedy cannot choose where nothing is left to gain",
+    "saturated": "on a held-out set that is solved greedy chooses by chance",
     "overlap": "take the shared examples out before you believe the test score",
     "near_duplicates": "keep one of those that are nearly the same",
     "running_statistics": "make the statistics anew with --recalibrate",

@@ -12,8 +12,9 @@ __all__ = ["movement_findings", "not_finite_findings"]
 
 #: Of the usual way: a run under a twentieth of it has hardly trained, one over eight times it has left.
 BARELY_MOVED, MOVED_FAR = 0.05, 8.0
-#: Without a start a run's way is its distance to the others: of usual ones, at right angles, sqrt(2) of their way.
-FAR_FROM_OTHERS = MOVED_FAR / math.sqrt(2)
+#: Without a start a run's way is its distance to the others. Usual ways w at right angles end sqrt(2) w from each other
+#: and sqrt(w^2 + far^2) from a far one's end: the same limit, seen from there.
+FAR_FROM_OTHERS = math.sqrt((1 + MOVED_FAR**2) / 2)
 #: Of the start's own length: fine-tunes move by 0.1 to 30 % of it.
 STILL_OF_START, FAR_OF_START = 0.001, 0.5
 
