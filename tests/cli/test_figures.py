@@ -53,3 +53,16 @@ def test_scores_from_elsewhere_are_drawn_with_their_settings(stockpot, tmp_path)
     refused = stockpot(*command, "--settings", settings)
     assert refused.code == 2
     assert "--figures" in refused.err
+
+
+def test_the_fixes_fit_the_command(stockpot, tmp_path) -> None:
+    (tmp_path / "scores.csv").write_text("model_name,v,t,s\na,0.7,0.6,0.5\nb,0.8,0.7,0.6\n")
+    (tmp_path / "file").write_text("")
+    arguments = ("--held-out", "v", "--test", "t", "--shift", "s", "--figures", tmp_path / "file")
+    done = stockpot("table", tmp_path / "scores.csv", *arguments)
+    assert done.code == 2
+    assert "fix: name another folder for the pictures" in done.err
+    (tmp_path / "analysis.json").write_text("{}")
+    done = stockpot("figures", tmp_path)
+    assert done.code == 2
+    assert "fix: give the analysis.json that stockpot wrote" in done.err

@@ -14,3 +14,7 @@ def test_a_soup_has_a_page(stockpot, checkpoints, tmp_path) -> None:
 
 def test_nothing_to_show(refused, tmp_path) -> None:
     assert "holds no record of stockpot" in refused("report", tmp_path)
+
+
+def test_a_folder_that_does_not_exist_is_not_served(refused, tmp_path) -> None:
+    assert "typo: no such folder" in refused("report", tmp_path / "typo", "--serve", "--port", 0)

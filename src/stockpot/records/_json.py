@@ -187,7 +187,10 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _upgraded(content: Any, file: Path, schema: Schema) -> dict[str, Any]:
     if not isinstance(content, dict) or "schema" not in content:
-        raise RecordError(f"{file} has no 'schema': it is no record", fix="give a soup.json or results.json")
+        raise RecordError(
+            f"{file} has no 'schema': it is no record",
+            fix=f"give the {file.name} that stockpot wrote, or make it again",
+        )
     found = content["schema"]
     if type(found) is not int or (found != schema.version and found not in schema.upgrades):
         message = f"{file} has schema {found!r}, but stockpot {__version__} reads {schema.readable}"

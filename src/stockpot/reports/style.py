@@ -72,7 +72,9 @@ def save(figure: Figure, path: Path) -> None:
         with style():
             figure.savefig(path, format=kind, metadata=_NO_DATE[kind])
     except OSError as exc:
-        raise OutputError(f"{path} cannot be written: {exc.strerror or exc}", fix="name another folder: -o") from exc
+        raise OutputError(
+            f"{path} cannot be written: {exc.strerror or exc}", fix="name another folder for the pictures"
+        ) from exc
 
 
 def short(text: object, most: int = 24) -> str:
