@@ -7,6 +7,7 @@ need no framework; PyTorch files need the extra `torch` and are never executed; 
 from __future__ import annotations
 
 from stockpot.checkpoints.digests import digest_of, header_digest, modified_ns, size_of
+from stockpot.checkpoints.locating import holds_weights
 from stockpot.checkpoints.opened import OpenedCheckpoint
 from stockpot.checkpoints.opening import open_checkpoint, weight_files
 from stockpot.checkpoints.side_files import compare_side_files, copy_side_files
@@ -19,6 +20,7 @@ __all__ = [
     "copy_side_files",
     "digest_of",
     "header_digest",
+    "holds_weights",
     "ingredients",
     "modified_ns",
     "open_checkpoint",

@@ -15,6 +15,7 @@ from stockpot.cli.console import print_error
 from stockpot.cli.diagnose import diagnose
 from stockpot.cli.entry import INTERRUPTED, NOTHING_WRITTEN
 from stockpot.cli.figures import figures
+from stockpot.cli.init import init
 from stockpot.cli.mix import mix
 from stockpot.cli.rebuild import rebuild
 from stockpot.cli.report import report
@@ -66,7 +67,7 @@ app = typer.Typer(
     add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (mix, soup, compare, run, sweep, analyse, diagnose, table, figures, report, rebuild, verify):
+for command in (mix, soup, compare, init, run, sweep, analyse, diagnose, table, figures, report, rebuild, verify):
     app.command()(interruptible(command))
 
 
