@@ -34,6 +34,25 @@ def test_a_perfect_order_is_one() -> None:
     assert (mean.of, mean.split, mean.value, mean.n_pairs) == ("soup_over_mean", "test", pytest.approx(1.0), 10)
 
 
+@pytest.mark.parametrize(("higher", "better"), [(True, 0.8), (False, 0.6)])
+def test_the_better_of_two_is_that_of_the_metric(higher: bool, better: float) -> None:
+    found = [
+        Pair(f"r{i}", f"r{j}", float(i + j), {"t": (0.6, 0.8)}, {"t": 0.1 * i * j}, {"t": 0.0})
+        for i, j in itertools.combinations(range(4), 2)
+    ]
+    assert [pair.better("t", higher_is_better=higher) for pair in found] == [better] * 6
+    assert found[0].mean("t") == pytest.approx(0.7)
+    by_name = {one.of: one for one in angle_correlations(found, ["t"], higher_is_better=higher)}
+    assert list(by_name) == ["soup_over_mean", "soup_over_better", "soup_over_ensemble"]
+    # Less a constant they are in one order; on gains that differ by pair they need not be.
+    assert by_name["soup_over_better"].value == by_name["soup_over_mean"].value
+    uneven = [
+        Pair(p.first, p.second, p.angle, {"t": (0.0, 0.3 * at)}, p.soup, p.ensemble) for at, p in enumerate(found)
+    ]
+    of = {one.of: one.value for one in angle_correlations(uneven, ["t"], higher_is_better=higher)}
+    assert of["soup_over_better"] != of["soup_over_mean"]
+
+
 def test_few_ingredients_have_no_interval_and_one_pair_no_correlation() -> None:
     three = angle_correlations(pairs(np.array([0.0, 1.0, 3.0])), ["test"])[0]
     assert three.value is not None

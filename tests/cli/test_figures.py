@@ -66,3 +66,13 @@ def test_the_fixes_fit_the_command(stockpot, tmp_path) -> None:
     done = stockpot("figures", tmp_path)
     assert done.code == 2
     assert "fix: give the analysis.json that stockpot wrote" in done.err
+
+
+def test_settings_that_fit_no_score_are_told(stockpot, tmp_path) -> None:
+    (tmp_path / "scores.csv").write_text("model_name,v,t,s\na,0.7,0.6,0.5\nb,0.8,0.7,0.6\n")
+    (tmp_path / "settings.csv").write_text("model_name,lr\nA1,1\nb,2\n")
+    options = ("--held-out", "v", "--test", "t", "--shift", "s", "--figures", tmp_path / "drawn")
+    done = stockpot("table", tmp_path / "scores.csv", *options, "--settings", tmp_path / "settings.csv")
+    assert done.code == 0
+    assert "settings of 'A1'" in done.err
+    assert "no settings for 'a'" in done.err

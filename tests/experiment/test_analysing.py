@@ -228,6 +228,31 @@ def test_one_ingredient_is_too_few(home: Path, tmp_path: Path) -> None:
         analyse(ingredients(home / "run-0"), tmp_path / "o")
 
 
+def test_pictures_and_lines_tell_barriers_and_both_gains(whole: Analysis) -> None:
+    pytest.importorskip("matplotlib")
+    from stockpot.reports import figures
+    from stockpot.reports.analysis import analysis_lines
+    from stockpot.reports.style import style
+
+    assert whole.line is not None
+    assert whole.pairs is not None
+    with style():
+        line = figures.line(whole.line)
+        angles = figures.angles(whole.pairs, whole.correlations or (), "accuracy")
+    texts = [text.get_text() for text in line.legends[0].get_texts()]
+    assert texts[0] == f"held-out ({whole.line.barriers['held_out']:.3f})"
+    assert line.axes[0].get_xlabel() == "alpha (0: initialisation, 1: uniform soup)"
+    above, below = (axes.lines[1].get_ydata().tolist() for axes in angles.axes)
+    pair = whole.pairs[0]
+    assert above[0] == pair.soup["held_out"] - sum(pair.individuals["held_out"]) / 2
+    assert below[0] == pair.soup["held_out"] - max(pair.individuals["held_out"])
+    told = analysis_lines(whole)
+    assert [text.split(" (")[0] for text in told[1:]] == [
+        f"angle and gain of the soup over the {other} of the two" for other in ("mean", "better")
+    ]
+    assert told[0].startswith("barrier of the loss from initialisation to uniform soup: held-out ")
+
+
 def test_every_picture_is_drawn(whole: Analysis, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     from stockpot.reports.drawing import draw_folder

@@ -139,6 +139,15 @@ def test_settings_that_span_a_decade_get_a_logarithmic_axis():
     assert panels[0].lines[0].get_xydata().tolist() == [[1e-5, 0.5], [1e-3, 0.6]]
 
 
+def test_a_missing_number_is_left_out_and_counted():
+    chosen = {"a": {"wd": 0.2, "aug": "x"}, "b": {"wd": None, "aug": None}, "c": {"wd": 0.0, "aug": "x"}}
+    with style():
+        panels = figures.settings(chosen, {"a": 0.5, "b": 0.6, "c": 0.7}, "accuracy").axes
+    assert [axes.get_xlabel() for axes in panels] == ["wd\n(1 without)", "aug"]
+    assert panels[0].lines[0].get_xydata().tolist() == [[0.2, 0.5], [0.0, 0.7]]
+    assert [label.get_text() for label in panels[1].get_xticklabels()] == ["x", "None"]
+
+
 def test_equal_records_give_equal_bytes_and_any_name_is_text(tmp_path: Path):
     mark = figures.Mark(HOSTILE[:20], {"test": 0.5, "shift_mean": 0.4})
     for name in ("a.svg", "b.svg"):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -17,10 +16,11 @@ __all__ = ["GAINS", "angle_correlations", "chosen_pairs"]
 Array = np.ndarray[Any, Any]
 N_RESAMPLES = 2000
 _LEAST_INGREDIENTS = 4
-#: Name -> what a pair gains on a split.
-GAINS: dict[str, Callable[[Pair, str], float]] = {
-    "soup_over_mean": lambda pair, split: pair.soup[split] - math.fsum(pair.individuals[split]) / 2,
-    "soup_over_ensemble": lambda pair, split: pair.soup[split] - pair.ensemble[split],
+#: Name -> what a pair gains on a split, where more is better or (False) less.
+GAINS: dict[str, Callable[[Pair, str, bool], float]] = {
+    "soup_over_mean": lambda pair, split, _: pair.soup[split] - pair.mean(split),
+    "soup_over_better": lambda pair, split, up: pair.soup[split] - pair.better(split, higher_is_better=up),
+    "soup_over_ensemble": lambda pair, split, _: pair.soup[split] - pair.ensemble[split],
 }
 
 
@@ -38,7 +38,9 @@ def chosen_pairs(k: int, most: int, *, seed: int = 0) -> tuple[tuple[int, int], 
     return tuple(every[index] for index in sorted(drawn.tolist()))
 
 
-def angle_correlations(pairs: Sequence[Pair], splits: Sequence[str], *, seed: int = 0) -> tuple[Correlation, ...]:
+def angle_correlations(
+    pairs: Sequence[Pair], splits: Sequence[str], *, higher_is_better: bool = True, seed: int = 0
+) -> tuple[Correlation, ...]:
     """Rank correlations of the angle with each gain, with intervals that know that pairs share ingredients.
 
     Spearman's over the pairs. Pairs of one ingredient rise and fall together, so the bootstrap draws *ingredients*:
@@ -48,6 +50,7 @@ def angle_correlations(pairs: Sequence[Pair], splits: Sequence[str], *, seed: in
     Args:
         pairs: as measured; those without an angle are left out.
         splits: on which.
+        higher_is_better: of the scores; says which of two models is the better.
         seed: of the bootstrap.
 
     Returns:
@@ -56,12 +59,12 @@ def angle_correlations(pairs: Sequence[Pair], splits: Sequence[str], *, seed: in
     Source: Wortsman et al. 2022, figure 3; for the resampling of vertices, Snijders and Borgatti 1999.
     """
     usable = [pair for pair in pairs if pair.angle is not None]
-    return tuple(_correlation(usable, name, split, seed) for name in GAINS for split in splits)
+    return tuple(_correlation(usable, name, split, higher_is_better, seed) for name in GAINS for split in splits)
 
 
-def _correlation(pairs: Sequence[Pair], name: str, split: str, seed: int) -> Correlation:
+def _correlation(pairs: Sequence[Pair], name: str, split: str, higher_is_better: bool, seed: int) -> Correlation:
     angles = [pair.angle or 0.0 for pair in pairs]
-    gains = [GAINS[name](pair, split) for pair in pairs]
+    gains = [GAINS[name](pair, split, higher_is_better) for pair in pairs]
     value = spearman(angles, gains) if len(pairs) > 2 else None
     names = sorted({name for pair in pairs for name in (pair.first, pair.second)})
     low = high = None

@@ -45,6 +45,7 @@ def analyse(
     from stockpot.cli.console import print_line, print_notes, progress_lines
     from stockpot.experiment.analysing import AnalysisOptions
     from stockpot.experiment.analysing import analyse as analyse_checkpoints
+    from stockpot.reports.analysis import analysis_lines
 
     options = AnalysisOptions(
         parts=tuple(part or ()), grid=grid, most_pairs=pairs, orders=orders, splits=tuple(split or ()), seed=seed
@@ -55,4 +56,6 @@ def analyse(
             on_progress=report,
         )  # fmt: skip
     print_notes(found.notes)
+    for line in analysis_lines(found):
+        print_line(line)
     print_line(f"wrote {out / 'analysis.json'}; draw it: stockpot figures {out}")

@@ -82,13 +82,18 @@ def table(
 
 
 def _draw(made: ScoreTable, folder: Path, settings: Path | None) -> None:
-    from stockpot.analysis.score_settings import read_settings
+    from stockpot.analysis.score_settings import read_settings, settings_notes
     from stockpot.cli.console import print_notes
     from stockpot.reports.drawing import draw_scores
 
-    drawn = draw_scores(made, folder, metric="score", settings=read_settings(settings) if settings else {})
+    chosen = read_settings(settings) if settings else {}
+    drawn = draw_scores(made, folder, metric="score", settings=chosen)
     print_notes([f"wrote {file}" for file in drawn.files])
     print_notes([f"{name} is not drawn: {why}" for name, why in drawn.left_out.items()])
+    if settings is not None:
+        others = [row.model_name for row in made.rows if row.kind != "individual"]
+        scored = [row.model_name for row in made.individuals]
+        print_notes([f"{settings}: {note}" for note in settings_notes(chosen, scored, others)])
 
 
 def _split(texts: list[str]) -> list[str]:

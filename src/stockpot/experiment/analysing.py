@@ -333,7 +333,8 @@ def _pairs(scene: _Scene) -> dict[str, Any]:
         logits = {split: scene.score(ensemble(two), split) for split in splits}
         found.append(Pair(two[0].name, two[1].name, angle, one, soups, logits))
         scene.say(f"pair {done}", done, len(chosen))
-    return {"pairs": tuple(found), "correlations": angle_correlations(found, splits, seed=scene.options.seed)}
+    up, seed = scene.bench.higher_is_better, scene.options.seed
+    return {"pairs": tuple(found), "correlations": angle_correlations(found, splits, higher_is_better=up, seed=seed)}
 
 
 def _count(scene: _Scene) -> dict[str, Any]:

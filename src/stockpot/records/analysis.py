@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -124,6 +125,14 @@ class Pair:
     individuals: Mapping[str, tuple[float, float]] = field(hash=False)
     soup: Mapping[str, float] = field(hash=False)
     ensemble: Mapping[str, float] = field(hash=False)
+
+    def mean(self, split: str) -> float:
+        """Mean score of the two."""
+        return math.fsum(self.individuals[split]) / 2
+
+    def better(self, split: str, *, higher_is_better: bool) -> float:
+        """Score of the better of the two, on this very split."""
+        return (max if higher_is_better else min)(self.individuals[split])
 
 
 @dataclass(frozen=True, slots=True)

@@ -110,11 +110,13 @@ def _analysis_plan(analysis: Analysis | None) -> _Plan:
     if analysis.plane is not None:
         plan["landscape"] = partial(figures.landscape, analysis.plane)
     if analysis.line is not None:
-        curves = {split: [point.score for point in points] for split, points in analysis.line.measured.items()}
-        plan["line"] = partial(figures.line, analysis.line.alphas, curves, metric)
+        plan["line"] = partial(figures.line, analysis.line)
     if analysis.pairs:
         if any(pair.angle is not None for pair in analysis.pairs):
-            plan["angles"] = partial(figures.angles, analysis.pairs, analysis.correlations or (), metric)
+            up = analysis.higher_is_better
+            plan["angles"] = partial(
+                figures.angles, analysis.pairs, analysis.correlations or (), metric, higher_is_better=up
+            )
         plan["soup-ensemble"] = partial(figures.soups_and_ensembles, analysis.pairs, metric)
     if analysis.soup_vs_ensemble:
         plan["soup-ensemble-loss"] = partial(figures.soup_versus_ensemble, analysis.soup_vs_ensemble)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from stockpot.records import Line
 from stockpot.reports.figures.figure1 import legend_below
+from stockpot.reports.figures.points import SHAPES
 from stockpot.reports.style import COLOURS, new_figure, short
 
 if TYPE_CHECKING:
@@ -14,23 +15,23 @@ if TYPE_CHECKING:
 __all__ = ["line"]
 
 
-def line(alphas: Sequence[float], scores: Mapping[str, Sequence[float]], metric: str) -> Figure:
-    """Scores along (1 - alpha) * first + alpha * second, one curve per split.
+def line(found: Line) -> Figure:
+    """Scores along (1 - alpha) * first + alpha * second, one curve per split, with the barrier of its loss.
 
     Args:
-        alphas: share of the second model, 0 to 1.
-        scores: split -> one score per alpha.
-        metric: its name.
+        found: alphas, ends, scores and barriers.
 
     Source:
         Wortsman et al., "Robust fine-tuning of zero-shot models" (WiSE-FT), 2022.
     """
     figure = new_figure(2.8)
     axes = figure.subplots()
-    for index, (split, values) in enumerate(scores.items()):
-        look: dict[str, Any] = {"color": COLOURS[index % len(COLOURS)], "marker": "osD^vPX"[index % 7]}
-        axes.plot(alphas, values, label=short(split.replace("_", "-").removeprefix("shift:")), **look)
-    axes.set_xlabel("alpha (0: initialisation, 1: fine-tuned)")
-    axes.set_ylabel(short(metric))
-    legend_below(figure, 3)
+    for index, (split, points) in enumerate(found.measured.items()):
+        look: dict[str, Any] = {"color": COLOURS[index % len(COLOURS)], "marker": SHAPES[index % len(SHAPES)]}
+        name = short(split.replace("_", "-").removeprefix("shift:"), 14)
+        barrier = f" ({found.barriers[split]:.3f})" if split in found.barriers else ""
+        axes.plot(found.alphas, [point.score for point in points], label=name + barrier, **look)
+    axes.set_xlabel(f"alpha (0: {short(found.ends[0], 18)}, 1: {short(found.ends[1], 18)})")
+    axes.set_ylabel(short(found.metric))
+    legend_below(figure, 2, notes=["in brackets: barrier of the loss"] if found.barriers else [])
     return figure

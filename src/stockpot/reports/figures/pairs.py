@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from stockpot.records import Correlation, Pair, SoupVersusEnsemble
+from stockpot.reports.analysis import correlation_text
 from stockpot.reports.figures.figure1 import legend_below
 from stockpot.reports.figures.points import SHAPES
 from stockpot.reports.style import COLOURS, COLUMN_INCHES, new_figure, short
@@ -16,26 +16,39 @@ if TYPE_CHECKING:
 
 __all__ = ["angles", "soup_versus_ensemble", "soups_and_ensembles"]
 
+#: What is correlated with the angle, above and below.
+_SHOWN = ("soup_over_mean", "soup_over_better")
 
-def angles(pairs: Sequence[Pair], correlations: Sequence[Correlation], metric: str) -> Figure:
-    """Angle against the soup's score less the mean of its two models, a mark per split.
+
+def angles(
+    pairs: Sequence[Pair], correlations: Sequence[Correlation], metric: str, *, higher_is_better: bool = True
+) -> Figure:
+    """Angle against the soup's score less the mean of its two models, and less the better of them, a mark per split.
 
     Source:
         Wortsman et al., "Model soups", 2022, figure 3.
     """
     known = [pair for pair in pairs if pair.angle is not None]
-    figure = new_figure(3.1, 1.25 * COLUMN_INCHES)
-    axes = figure.subplots()
-    axes.axhline(0.0, color="0.7", linewidth=0.7, zorder=0)
+    figure = new_figure(4.3 + 0.12 * len(known[0].soup), 1.25 * COLUMN_INCHES)
+    over_mean, over_better = figure.subplots(2, 1, sharex=True)
+    for axes in (over_mean, over_better):
+        axes.axhline(0.0, color="0.7", linewidth=0.7, zorder=0)
     for index, split in enumerate(known[0].soup):
-        gains = [_gain(pair, pair.soup, split) for pair in known]
-        axes.plot(
-            [pair.angle or 0.0 for pair in known], gains, linestyle="none", marker=SHAPES[index % len(SHAPES)],
-            color=COLOURS[index % len(COLOURS)], label=f"{_name(split)}{_rho(correlations, split)}",
+        at = [pair.angle or 0.0 for pair in known]
+        look: dict[str, Any] = {
+            "linestyle": "none", "marker": SHAPES[index % len(SHAPES)], "color": COLOURS[index % len(COLOURS)],
+        }  # fmt: skip
+        over_mean.plot(at, [pair.soup[split] - pair.mean(split) for pair in known], **look)
+        better = [pair.better(split, higher_is_better=higher_is_better) for pair in known]
+        over_better.plot(
+            at, [pair.soup[split] - score for pair, score in zip(known, better, strict=True)],
+            label=f"{_name(split)}{_rhos(correlations, split)}", **look,
         )  # fmt: skip
-    axes.set_xlabel("angle between the two models, degrees")
-    axes.set_ylabel(f"soup − mean of the two ({short(metric)})")
-    legend_below(figure, 2)
+    over_better.set_xlabel("angle between the two models, degrees")
+    over_mean.set_ylabel(f"soup − mean\nof the two ({short(metric)})")
+    over_better.set_ylabel(f"soup − better\nof the two ({short(metric)})")
+    notes = ["ρ: rank correlation with the angle [95 %]; above, below"] if correlations else []
+    legend_below(figure, 1, notes=notes)
     return figure
 
 
@@ -82,7 +95,7 @@ def soup_versus_ensemble(found: Sequence[SoupVersusEnsemble]) -> Figure:
 
 
 def _gain(pair: Pair, scores: Mapping[str, float], split: str) -> float:
-    return scores[split] - math.fsum(pair.individuals[split]) / 2
+    return scores[split] - pair.mean(split)
 
 
 def _diagonal(axes: object) -> None:
@@ -91,12 +104,9 @@ def _diagonal(axes: object) -> None:
     axes.plot([low, high], [low, high], color="0.7", linewidth=0.7, zorder=0)  # type: ignore[attr-defined]
 
 
-def _rho(correlations: Sequence[Correlation], split: str) -> str:
-    found = next((c for c in correlations if c.of == "soup_over_mean" and c.split == split), None)
-    if found is None or found.value is None:
-        return ""
-    interval = "" if found.low is None or found.high is None else f" [{found.low:.2f}, {found.high:.2f}]"
-    return f", ρ = {found.value:.2f}{interval}"
+def _rhos(correlations: Sequence[Correlation], split: str) -> str:
+    said = [correlation_text(c) for of in _SHOWN for c in correlations if (c.of, c.split) == (of, split)]
+    return f": ρ {'; '.join(said)}" if any(said) else ""
 
 
 def _name(split: str) -> str:

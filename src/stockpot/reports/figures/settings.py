@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["settings", "varied"]
+__all__ = ["numbers_at", "settings", "varied"]
 
 _LARGE_RATIO = 10
 
@@ -24,8 +24,25 @@ def varied(settings_by_run: Mapping[str, Mapping[str, Any]]) -> list[str]:
     return [
         name
         for name in names
-        if name != "seed" and len({repr(chosen.get(name)) for chosen in settings_by_run.values()}) > 1
+        if name != "seed" and len({repr(chosen[name]) for chosen in settings_by_run.values() if name in chosen}) > 1
     ]
+
+
+def numbers_at(values: Sequence[Any]) -> list[int] | None:
+    """Where a setting's numbers are, if it is one of numbers: a missing value (None) among them makes it no text.
+
+    Returns:
+        Positions; None where there is a text, or only one number beside what is missing.
+
+    Example:
+        >>> numbers_at([0.1, None, 0.2]), numbers_at(["adam", "sgd"]), numbers_at([None, 0.1])
+        ([0, 2], None, None)
+    """
+    found = [at for at, value in enumerate(values) if isinstance(value, int | float) and not isinstance(value, bool)]
+    if any(values[at] is not None for at in range(len(values)) if at not in found):
+        return None
+    is_enough = len(found) == len(values) or len({values[at] for at in found}) > 1
+    return found if found and is_enough else None
 
 
 def settings(settings_by_run: Mapping[str, Mapping[str, Any]], scores: Mapping[str, float], metric: str) -> Figure:
@@ -40,16 +57,20 @@ def settings(settings_by_run: Mapping[str, Mapping[str, Any]], scores: Mapping[s
     panels = figure.subplots(down, across, sharey=True, squeeze=False).ravel()
     for axes, name in zip(panels, names, strict=False):
         runs = [run for run in scores if name in settings_by_run.get(run, {})]
-        _panel(axes, [settings_by_run[run][name] for run in runs], [scores[run] for run in runs])
-        axes.set_xlabel(short(name))
+        n_drawn = _panel(axes, [settings_by_run[run][name] for run in runs], [scores[run] for run in runs])
+        without = f"\n({len(runs) - n_drawn} without)" if n_drawn < len(runs) else ""
+        axes.set_xlabel(short(name) + without)
     for axes in panels[len(names) :]:
         axes.remove()
     shared_ylabel(figure, f"held-out ({short(metric)})")
     return figure
 
 
-def _panel(axes: Axes, values: Sequence[Any], heights: Sequence[float]) -> None:
-    if all(isinstance(value, int | float) and not isinstance(value, bool) for value in values):
+def _panel(axes: Axes, values: Sequence[Any], heights: Sequence[float]) -> int:
+    """Draws what has a value; returns how many that are."""
+    numbers = numbers_at(values)
+    if numbers is not None:
+        values, heights = [values[at] for at in numbers], [heights[at] for at in numbers]
         axes.plot(values, heights, "o", color=COLOURS[0], alpha=0.8)
         if min(values) > 0 and max(values) >= _LARGE_RATIO * min(values):
             axes.set_xscale("log")
@@ -57,8 +78,9 @@ def _panel(axes: Axes, values: Sequence[Any], heights: Sequence[float]) -> None:
             axes.xaxis.set_minor_formatter(lambda _value, _position: "")
         else:
             axes.locator_params(axis="x", nbins=4)
-        return
+        return len(values)
     kinds = list(dict.fromkeys(short(value, 14) for value in values))
     axes.plot([kinds.index(short(value, 14)) for value in values], heights, "o", color=COLOURS[0], alpha=0.8)
     axes.set_xticks(range(len(kinds)), kinds)
     axes.set_xlim(-0.5, len(kinds) - 0.5)
+    return len(values)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable
 
 from stockpot.records import Analysis, Geometry, Pair, Plane
+from stockpot.reports.analysis import correlation_text
 from stockpot.reports.page.traces import Json, axis, figure, lines, plain, points
 from stockpot.reports.table import column_title
 
@@ -27,10 +28,10 @@ def analysis_figures(analysis: Analysis) -> list[Json]:
         ]
         heights = ", ".join(f"{column_title(split)} {height:.3f}" for split, height in analysis.line.barriers.items())
         caption = f"Shares of the second model; barriers of the loss: {heights}."
-        title = f"From {analysis.line.ends[0]} to the {analysis.line.ends[1]}"
+        title = f"From {analysis.line.ends[0]} to {analysis.line.ends[1]}"
         found.append(figure("line", title, caption, curves, xaxis=axis("alpha"), yaxis=axis(metric)))
     if analysis.pairs:
-        found += _pairs(analysis.pairs, metric)
+        found += _pairs(analysis, metric)
     if analysis.count:
         found += _count(analysis, metric)
     if analysis.soup_vs_ensemble:
@@ -74,29 +75,37 @@ def _landscape(plane: Plane) -> list[Json]:
     return found
 
 
-def _gain(pair: Pair, value: float, split: str) -> float:
-    return value - math.fsum(pair.individuals[split]) / 2
-
-
-def _pairs(pairs: Iterable[Pair], metric: str) -> list[Json]:
-    known = list(pairs)
+def _pairs(analysis: Analysis, metric: str) -> list[Json]:
+    known = list(analysis.pairs or ())
     splits = list(known[0].soup)
     angled = [pair for pair in known if pair.angle is not None]
     names = [f"{pair.first} and {pair.second}" for pair in known]
     found = []
     if angled:
-        marks = [
-            points(
-                [f"{p.first} and {p.second}" for p in angled], [p.angle for p in angled],
-                [_gain(p, p.soup[split], split) for p in angled], label=column_title(split), index=index,
-            )
-            for index, split in enumerate(splits)
-        ]  # fmt: skip
-        axes = {"xaxis": axis("angle, degrees"), "yaxis": axis(f"soup − mean ({metric})")}
-        found.append(figure("angles", "Angle and gain", "A mark for each pair of runs and each split.", marks, **axes))
+        up = analysis.higher_is_better
+        others: dict[str, Callable[[Pair, str], float]] = {
+            "mean": Pair.mean, "better": lambda pair, split: pair.better(split, higher_is_better=up),
+        }  # fmt: skip
+        for other, score in others.items():
+            marks = [
+                points(
+                    [f"{p.first} and {p.second}" for p in angled], [p.angle for p in angled],
+                    [p.soup[split] - score(p, split) for p in angled], label=column_title(split), index=index,
+                )
+                for index, split in enumerate(splits)
+            ]  # fmt: skip
+            said = [
+                f"{column_title(one.split)} {correlation_text(one)}"
+                for one in analysis.correlations or ()
+                if one.of == f"soup_over_{other}"
+            ]
+            caption = "A mark for each pair of runs and each split."
+            caption += f" Rank correlation with the angle [95 %]: {', '.join(said)}." if said else ""
+            axes = {"xaxis": axis("angle, degrees"), "yaxis": axis(f"soup − {other} of the two ({metric})")}
+            found.append(figure(f"angles-{other}", f"Angle and gain over the {other}", caption, marks, **axes))
     marks = [
         points(
-            names, [_gain(p, p.soup[split], split) for p in known], [_gain(p, p.ensemble[split], split) for p in known],
+            names, [p.soup[split] - p.mean(split) for p in known], [p.ensemble[split] - p.mean(split) for p in known],
             label=column_title(split), index=index,
         )
         for index, split in enumerate(splits)

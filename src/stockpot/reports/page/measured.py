@@ -7,7 +7,7 @@ from typing import Any
 
 from stockpot.records import Cell, Results
 from stockpot.reports.figures.points import in_view, marks_of_results, notes_of_marks
-from stockpot.reports.figures.settings import varied
+from stockpot.reports.figures.settings import numbers_at, varied
 from stockpot.reports.layers import bands
 from stockpot.reports.numbers import Scale, scale_of
 from stockpot.reports.page.traces import COLOURS, Json, axis, figure, hover, plain, points
@@ -89,9 +89,10 @@ def _settings(results: Results, settings: Settings) -> list[Json]:
         values = [settings[one.name][name] for one in shown]
         if not all(isinstance(value, int | float | str) or value is None for value in values):
             continue
-        numbers = [value for value in values if isinstance(value, int | float) and not isinstance(value, bool)]
-        is_log = len(numbers) == len(values) and min(numbers) > 0 and max(numbers) >= 10 * min(numbers)
-        is_number = len(numbers) == len(values)
+        at = numbers_at(values)
+        if is_number := at is not None:
+            shown, values = [shown[i] for i in at], [values[i] for i in at]
+        is_log = is_number and min(values) > 0 and max(values) >= 10 * min(values)
         trace = points(
             [one.name for one in shown], values if is_number else [plain(value) for value in values],
             [one.scores["held_out"].value for one in shown], label="a run",
