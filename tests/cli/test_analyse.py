@@ -15,6 +15,13 @@ def test_geometry_needs_nothing_but_checkpoints(stockpot, checkpoints, tmp_path)
     assert "plane" not in found
 
 
+def test_models_between_are_checked_before_anything_is_written(refused, checkpoints, tmp_path) -> None:
+    message = refused("analyse", *checkpoints, "-o", tmp_path / "a", "--between", "a", "--between", "nobody")
+    assert "no such ingredient, file or folder: nobody" in message
+    assert "name ingredients (a, b, c)" in message
+    assert not (tmp_path / "a").exists()
+
+
 def test_a_part_that_is_not_possible(refused, checkpoints, tmp_path) -> None:
     message = refused("analyse", *checkpoints, "-o", tmp_path / "a", "--part", "plane", "--part", "x")
     assert "plane needs --task" in message

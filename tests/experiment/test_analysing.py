@@ -16,6 +16,7 @@ from stockpot import ingredients, uniform
 from stockpot.assembly import materialize
 from stockpot.errors import ConfigError
 from stockpot.experiment.analysing import AnalysisOptions, analyse
+from stockpot.recipes import single
 from stockpot.records import Analysis, read_analysis, write_analysis
 from stockpot.tasks import load_task
 from tiny_models import tiny_classifier, tiny_fine_tunes, tiny_task
@@ -131,7 +132,8 @@ def test_without_a_task_there_is_geometry(home: Path, tmp_path: Path) -> None:
         (AnalysisOptions(parts=("plain",)), "no such part: plain"),
         (AnalysisOptions(parts=("plane",)), "plane needs --task"),
         (AnalysisOptions(grid=2), "grid is 2"),
-        (AnalysisOptions(orders=0), "orders is not at least 1"),
+        (AnalysisOptions(orders=0), "orders is 0, not at least 1"),
+        (AnalysisOptions(most_pairs=0), "pairs is 0, not at least 1"),
     ],
 )
 def test_what_cannot_be_asked_for(home: Path, tmp_path: Path, options: AnalysisOptions, says: str) -> None:
@@ -209,6 +211,71 @@ def test_the_best_run_given_twice_still_spans_a_plane_with_another(home: Path, t
     )  # fmt: skip
     assert made.plane is not None
     assert made.plane.corners[1].removesuffix("-again") != made.plane.corners[2].removesuffix("-again")
+
+
+class TestBetween:
+    """Models of the user's choice."""
+
+    def test_two_ingredients_make_the_line_and_need_no_start(self, home: Path, tmp_path: Path, task) -> None:
+        options = replace(SMALL, parts=("line",), between=("run-2", "run-0"))
+        made = analyse(ingredients(home / "run-*"), tmp_path / "o", task=home / "task.yaml", options=options)
+        assert made.line is not None
+        assert made.line.ends == ("run-2", "run-0")
+        runs = {run.name: run for run in ingredients(home / "run-*")}
+        path = [single(runs["run-2"]), uniform([runs["run-2"], runs["run-0"]]), single(runs["run-0"])]
+        assert [point.score for point in made.line.measured["held_out"]] == [task.evaluate(one).value for one in path]
+
+    def test_with_the_start_two_make_the_plane(self, home: Path, whole: Analysis, tmp_path: Path) -> None:
+        assert whole.plane is not None
+        options = replace(SMALL, parts=("plane",), between=whole.plane.corners[1:])
+        arguments = {"task": home / "task.yaml", "initialisation": str(home / "base")}
+        same = analyse(ingredients(home / "run-*"), tmp_path / "o", options=options, **arguments)
+        assert same.plane is not None
+        for one, two in zip(same.plane.named, whole.plane.named, strict=True):
+            assert (one.name, one.measured) == (two.name, two.measured)
+            assert (one.x, one.y) == pytest.approx((two.x, two.y))
+
+    def test_a_written_soup_may_be_a_corner(self, home: Path, tmp_path: Path, task) -> None:
+        from stockpot import write
+
+        runs = ingredients(home / "run-*")
+        write(uniform(runs), tmp_path / "soup")
+        soup = str(tmp_path / "soup")
+        options = replace(SMALL, parts=("plane", "line"), between=("run-0", soup, "run-1"))
+        made = analyse(runs, tmp_path / "o", task=home / "task.yaml", options=options)
+        assert made.plane is not None
+        assert made.line is not None
+        assert made.plane.corners == ("run-0", "soup", "run-1")  # records hold no absolute path
+        assert made.line.ends == ("run-0", "soup")
+        points = {point.name: point for point in made.plane.named}
+        # All of it lies where it is written, so its projection is itself.
+        assert (points["uniform soup"].x, points["uniform soup"].y) == pytest.approx(
+            (points["soup"].x, points["soup"].y), rel=1e-4, abs=1e-5
+        )
+        assert points["soup"].measured["test"].score == task.score(task.predict(uniform(runs), "test")).value
+
+    @pytest.mark.parametrize(
+        ("between", "says"),
+        [
+            (("run-0",), "a plane through three: got run-0"),
+            (("run-0", "run-0"), "a plane through three: got run-0, run-0"),
+            (("run-0", "run-1", "run-2", "x"), "got run-0, run-1, run-2, x"),
+            (("run-0", "run-9"), "no such ingredient, file or folder: run-9"),
+            (("run-0", "initialisation"), "no such ingredient, file or folder: initialisation"),
+        ],
+    )
+    def test_what_cannot_be_chosen(self, home: Path, tmp_path: Path, between: tuple[str, ...], says: str) -> None:
+        options = AnalysisOptions(parts=("line",), between=between)
+        with pytest.raises(ConfigError) as caught:
+            analyse(ingredients(home / "run-*"), tmp_path / "o", task=home / "task.yaml", options=options)
+        assert says in str(caught.value)
+        assert not (tmp_path / "o").exists()
+
+    def test_a_plane_through_two_needs_the_start(self, home: Path, tmp_path: Path) -> None:
+        options = AnalysisOptions(parts=("plane",), between=("run-0", "run-1"))
+        with pytest.raises(ConfigError) as caught:
+            analyse(ingredients(home / "run-*"), tmp_path / "o", task=home / "task.yaml", options=options)
+        assert "plane needs --initialisation" in str(caught.value)
 
 
 def test_splits_may_be_named_without_their_kind(home: Path, tmp_path: Path) -> None:

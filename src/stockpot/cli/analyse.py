@@ -34,6 +34,13 @@ def analyse(
         list[str] | None,
         typer.Option(help="Where the plane is measured; repeatable. Default: held_out, test.", show_default=False),
     ] = None,
+    between: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A model of line and plane, 2 or 3 times: an ingredient's name, initialisation, or a path (a soup).",
+            show_default=False,
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Of drawn pairs and orders.")] = 0,
     key: Key = None,
 ) -> None:
@@ -48,7 +55,13 @@ def analyse(
     from stockpot.reports.analysis import analysis_lines
 
     options = AnalysisOptions(
-        parts=tuple(part or ()), grid=grid, most_pairs=pairs, orders=orders, splits=tuple(split or ()), seed=seed
+        parts=tuple(part or ()),
+        grid=grid,
+        most_pairs=pairs,
+        orders=orders,
+        splits=tuple(split or ()),
+        seed=seed,
+        between=tuple(between or ()),
     )
     with progress_lines() as report:
         found = analyse_checkpoints(

@@ -20,6 +20,7 @@ from stockpot.assembly import SharedStart, inner_products, shared_start, with_di
 from stockpot.checkpoints import open_checkpoint
 from stockpot.errors import ConfigError
 from stockpot.experiment.bench import TaskBench
+from stockpot.experiment.between import models_between, needs_start
 from stockpot.experiment.progress import OnProgress, Progress
 from stockpot.journal import Journal
 from stockpot.metrics import METRICS, fit_temperature, loss_by_example, reliability, scaled
@@ -46,7 +47,6 @@ __all__ = ["PARTS", "AnalysisOptions", "analyse"]
 #: What can be asked for; all but geometry need a task.
 PARTS = ("geometry", "plane", "line", "pairs", "count", "soup_vs_ensemble", "reliability")
 _STEP = 0.1  # of the second derivative along the line between two models
-_NEEDS_START = frozenset({"plane", "line"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +61,10 @@ class AnalysisOptions:
         orders: random orders of "count".
         splits: where the plane is measured; empty: held-out and test.
         seed: of drawn pairs, orders and intervals.
+        between: models of line and plane: names of ingredients, "initialisation", or paths of checkpoints such as
+            written soups. Two: the line between them, and the plane through them and the initialisation. Three: the
+            plane through them, and the line between the first two. None: the plane goes through the initialisation
+            and the two best ingredients, the line from the initialisation to the uniform soup.
     """
 
     parts: tuple[str, ...] = ()
@@ -70,6 +74,7 @@ class AnalysisOptions:
     orders: int = 3
     splits: tuple[str, ...] = ()
     seed: int = 0
+    between: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +85,7 @@ class _Scene:
     products: InnerProducts
     options: AnalysisOptions
     report: OnProgress
+    between: tuple[Ingredient, ...] = ()
 
     @property
     def gram(self) -> np.ndarray[Any, Any]:
@@ -125,7 +131,7 @@ def analyse(
         What analysis.json holds.
 
     Raises:
-        ConfigError: an unknown part, or one that lacks the task or the initialisation.
+        ConfigError: an unknown part, one that lacks the task or the initialisation, or unknown models.
         StockpotError: as the rooms below; what was predicted is kept.
 
     Source: Wortsman et al. 2022, figures 2 to 4, and appendix.
@@ -136,12 +142,14 @@ def analyse(
     shared = _shared(ingredients[0], initialisation)
     parts, notes = _possible(options, has_task=task is not None, shared=shared)
     start = [] if initialisation is None else [Ingredient("initialisation", initialisation)]
+    named = models_between(options.between, ingredients, start[0] if start else None)
     folder = made_folder(out)
     lock = FolderLock(folder)
     try:
         with Journal(folder / "journal") as journal:
             members = with_digests([*ingredients, *start], memory=journal.digest_memory)
             known = {member.name: member.digest for member in members}
+            named = with_digests(named, memory=journal.digest_memory)
             result = replace(_kept(folder, known), notes=tuple(notes))
             runs, first = members[: len(ingredients)], members[-1] if start else None
             report(Progress("measure", f"inner products of {len(runs)} ingredients"))
@@ -153,7 +161,7 @@ def analyse(
             if task is not None:
                 bench = TaskBench(load_task(task, runs[0]), journal)
                 options = replace(options, splits=_known_splits(options.splits, bench.task.splits))
-                scene = _Scene(bench, runs, first, products, options, report)
+                scene = _Scene(bench, runs, first, products, options, report, named)
                 found = {key: value for part in parts if part in _MAKERS for key, value in _MAKERS[part](scene).items()}
                 result = replace(result, metric=bench.metric, higher_is_better=bench.higher_is_better, **found)
         write_analysis(result, folder)
@@ -223,7 +231,7 @@ def _possible(
     why = {
         part: "needs --task" if part != "geometry" and not has_task else no_start
         for part in PARTS
-        if (part != "geometry" and not has_task) or (part in _NEEDS_START and not has_start)
+        if (part != "geometry" and not has_task) or (part in needs_start(len(options.between)) and not has_start)
     }
     problems = [f"no such part: {part}" for part in unknown]
     problems += [f"{part} {why[part]}" for part in options.parts if part in why]
@@ -232,9 +240,12 @@ def _possible(
             problems.append(f"{name} is {getattr(options, name)}, not at least 3")
     if options.seed < 0:
         problems.append(f"seed is {options.seed}, not at least 0")
-    problems += [f"{name} is not at least 1" for name in ("most_pairs", "orders") if getattr(options, name) < 1]
+    for name in ("most_pairs", "orders"):
+        if getattr(options, name) < 1:
+            problems.append(f"{name.removeprefix('most_')} is {getattr(options, name)}, not at least 1")
     if problems:
-        raise ConfigError("this analysis cannot be made", problems=problems, fix=f"parts are {', '.join(PARTS)}")
+        fix = f"parts are {', '.join(PARTS)}" if unknown else "give what is lacking, or leave it out"
+        raise ConfigError("this analysis cannot be made", problems=problems, fix=fix)
     wanted = options.parts or PARTS
     notes = [f"{part} is left out: it {reason}" for part, reason in why.items() if part in wanted]
     if shared is not None and shared.missing:
@@ -267,12 +278,21 @@ def _two_best(scene: _Scene) -> tuple[int, int]:
     return first, next((i for i in others if scene.ingredients[i].digest != same), others[0])
 
 
-def _plane(scene: _Scene) -> dict[str, Any]:
+def _corners(scene: _Scene) -> tuple[tuple[Ingredient, Ingredient, Ingredient], np.ndarray[Any, Any]]:
+    """The plane's models, the origin first, and inner products around it: of the other two, then of all ingredients."""
+    if scene.between:
+        start = [] if scene.start is None or len(scene.between) == 3 else [scene.start]
+        origin, first, second = *start, *scene.between  # as many as that: checked before
+        return (origin, first, second), whole_gram(inner_products((first, second, *scene.ingredients), origin))
     assert scene.start is not None  # checked before
     i, j = _two_best(scene)
-    gram = scene.gram
-    basis = plane_basis(gram[np.ix_([i, j], [i, j])])
-    corners = (scene.start, scene.ingredients[i], scene.ingredients[j])
+    at = [i, j, *range(len(scene.ingredients))]
+    return (scene.start, scene.ingredients[i], scene.ingredients[j]), scene.gram[np.ix_(at, at)]
+
+
+def _plane(scene: _Scene) -> dict[str, Any]:
+    corners, gram = _corners(scene)
+    basis = plane_basis(gram[:2, :2])
     xs, ys = grid_of(basis, scene.options.grid)
     splits = scene.options.splits or tuple(s for s in ("held_out", "test") if s in scene.bench.task.splits)
     order = list(coarse_to_fine(scene.options.grid))
@@ -283,17 +303,17 @@ def _plane(scene: _Scene) -> dict[str, Any]:
         soup = _mixed(corners, basis.coefficients(x, y))
         points.append(PlanePoint(x, y, {split: _measured(scene, soup, split) for split in splits}))
         scene.say(f"plane point {done}", done, len(order))
-    k = len(scene.ingredients)
+    k, (one, two) = len(scene.ingredients), np.eye(len(gram))[:2]
     weights: dict[str, tuple[Soup, np.ndarray[Any, Any]]] = {
-        corners[0].name: (single(corners[0]), np.zeros(k)),
-        corners[1].name: (single(corners[1]), np.eye(k)[i]),
-        corners[2].name: (single(corners[2]), np.eye(k)[j]),
-        "midpoint": (uniform(corners[1:]), (np.eye(k)[i] + np.eye(k)[j]) / 2),
-        "uniform soup": (uniform(scene.ingredients), np.full(k, 1 / k)),
+        corners[0].name: (single(corners[0]), 0 * one),
+        corners[1].name: (single(corners[1]), one),
+        corners[2].name: (single(corners[2]), two),
+        "midpoint": (uniform(corners[1:]), (one + two) / 2),
+        "uniform soup": (uniform(scene.ingredients), np.array([0, 0, *(1 / k,) * k])),
     }
     named = [
         PlanePoint(
-            *basis.position(float(share @ gram[:, i]), float(share @ gram[:, j])),
+            *basis.position(float(share @ gram[:, 0]), float(share @ gram[:, 1])),
             {split: _measured(scene, soup, split) for split in splits},
             name,
         )
@@ -304,15 +324,20 @@ def _plane(scene: _Scene) -> dict[str, Any]:
 
 
 def _line(scene: _Scene) -> dict[str, Any]:
-    """From the initialisation to the uniform soup: the WiSE-FT curve."""
-    assert scene.start is not None
+    """Between two models that are named, else from the initialisation to the uniform soup: the WiSE-FT curve."""
     alphas = [index / (scene.options.line_points - 1) for index in range(scene.options.line_points)]
     k, splits = len(scene.ingredients), scene.bench.task.splits
     scene.say(f"line: {len(alphas)} points on {len(splits)} splits: {len(alphas) * len(splits)} evaluations")
-    soups = [_mixed([*scene.ingredients, scene.start], [*(a / k,) * k, 1.0 - a]) for a in alphas]
+    if scene.between:
+        first, second = scene.between[:2]
+        soups = [_mixed((first, second), (1.0 - a, a)) for a in alphas]
+        ends = (first.name, second.name)
+    else:
+        assert scene.start is not None  # checked before
+        soups = [_mixed([*scene.ingredients, scene.start], [*(a / k,) * k, 1.0 - a]) for a in alphas]
+        ends = (scene.start.name, "uniform soup")
     measured = {split: tuple(_measured(scene, soup, split) for soup in soups) for split in splits}
     barriers = {split: barrier(alphas, [point.loss for point in points]) for split, points in measured.items()}
-    ends = (scene.start.name, "uniform soup")
     return {"line": Line(ends, tuple(alphas), measured, barriers, scene.bench.metric)}
 
 

@@ -136,17 +136,18 @@ def _compare(looked: Looked, scanned: Mapping[str, _Scanned], start: Start | Non
     length = math.sqrt(math.fsum(begun.squares.values())) if begun else 0.0
     moved = movement_findings(shape, start_length=length, ignored=belong.strangers, far=belong.far)
     looked.findings += moved
+    around: Geometry | None = shape
     gone = {name for finding in moved if finding.kind == "diverged" for name in finding.ingredients}
     if start is None:
         members = [name for name in names if name not in gone and name not in belong.strangers]
-        shape = _among(names, members, products)
+        around = _among(names, members, products) if members else None
         if len(names) == 2:
             looked.skipped.append(
                 "who went far, near-duplicates: two runs alone have no measure; --initialisation is one"
             )
         elif len(members) == 2:
             looked.skipped.append("near-duplicates: the two runs that belong together alone have no measure")
-    close = [pair for pair in near_duplicates(shape) if not set(pair) & set(belong.strangers)]
+    close = [pair for pair in near_duplicates(around) if not set(pair) & set(belong.strangers)] if around else []
     looked.findings += near_duplicate_findings(close, _NEAR, known=looked.findings)
     looked.checked += ["lengths", "angles"]
     explained = (*belong.strangers, *belong.far)

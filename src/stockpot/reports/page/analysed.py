@@ -61,7 +61,8 @@ def _landscape(plane: Plane) -> list[Json]:
                 for index, p in enumerate(plane.named)
             ]
             name = what if what == "loss" else plane.metric
-            caption = "The plane through the initialisation and the two best runs; a soup outside it by its projection."
+            through = f"{plane.corners[0]}, {plane.corners[1]} and {plane.corners[2]}"
+            caption = f"The plane through {through}; a soup outside it by its projection."
             found.append(
                 figure(
                     f"landscape-{what}-{split}",
