@@ -44,8 +44,7 @@ INTRODUCTION = """\
 The section of a Debian package from its synopsis: 12 classes, 1,000 rows to fine-tune on, 1,000 held out, 2,000 to
 test on (real texts; see experiments/debian-sections). 32 runs each: learning rate log-uniform over 1e-6 to 1e-3, batch
 8 to 64, 2, 3 or 5 epochs, linear decay, as in the paper's GLUE experiments, but for frozen embeddings (time).
-Everything is chosen on held-out alone. The smaller network is every second layer of the larger one, the last among
-them. Accuracy in percent.""".splitlines()
+Everything is chosen on held-out alone. Accuracy in percent.""".splitlines()
 
 
 def main() -> None:
@@ -124,9 +123,11 @@ def page(found: Mapping[int, Mapping[int, Results]], *, quick: bool) -> Iterator
         yield "\n**A quick run: no number here means anything.**"
     yield ""
     yield from INTRODUCTION
+    if len(found) > 1:
+        yield "The smaller network is every second layer of the larger one, the last among them."
     for n_layers, by_seed in found.items():
-        seeds = ", ".join(map(str, by_seed))
-        yield f"\n## {n_layers} layers, seeds {seeds}"
+        seeds = f"seed{'s' if len(by_seed) > 1 else ''} {', '.join(map(str, by_seed))}"
+        yield f"\n## {n_layers} layers, {seeds}"
         yield ""
         yield "| method | held-out | test | mean of shifts | ingredients |"
         yield "| :-- | --: | --: | --: | --: |"
