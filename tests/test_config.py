@@ -213,7 +213,7 @@ def test_no_such_file_a_folder_and_no_utf_8(tmp_path: Path) -> None:
         ("data.label", 3, "data.label: got 3; allowed: text (put quotes around it)"),
         ("data.shifts.typos.rate", 0, "data.shifts.typos.rate: got 0; allowed: a number > 0"),
         ("data.shifts.typos.rate", ..., "data.shifts.typos: got corrupt 'typos' and rate None; allowed: both or"),
-        ("data.shifts.typos.corrupt", "typo", "corrupt: got 'typo'; allowed: 'typos', 'word_drop', 'casing' or 'truncation'"),
+        ("data.shifts.typos.corrupt", "typo", "corrupt: got 'typo'; allowed: 'typos', 'word_drop',"),
         ("data.shifts.typos.of", "held_out", "of: got 'held_out'; allowed: 'test'"),
         ("data.shifts.typos.of", ..., "data.shifts.typos: got of None and file None; allowed: exactly one of them"),
         ("data.shifts.typos.file", "b.csv", "data.shifts.typos: got of 'test' and file 'b.csv'; allowed: exactly"),
