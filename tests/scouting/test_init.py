@@ -14,14 +14,16 @@ import yaml
 
 from stockpot import ingredients
 from stockpot.cli.entry import exit_code
+from stockpot.config import canonical, load_task_config
 from stockpot.errors import DataError
-from stockpot.experiment import compare
+from stockpot.experiment import compare, sweep
 from stockpot.scouting import scout
 from stockpot.scouting.columns import Sample, label_column, sample, text_columns
+from stockpot.scouting.recorded import recorded_task
 from tiny_clip import tiny_clip
 from tiny_images import tiny_image_folder, tiny_image_model
 from tiny_lm import tiny_lm
-from tiny_models import LABELS, tiny_classifier, tiny_fine_tunes
+from tiny_models import LABELS, tiny_classifier, tiny_experiment, tiny_fine_tunes
 from tiny_seq2seq import tiny_seq2seq_model
 
 pytest.importorskip("torch")
@@ -166,6 +168,146 @@ def test_broken_tables_are_told(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(content)
         with pytest.raises(DataError):
             sample(tmp_path / name)
+
+
+def configured(folder: Path, config: str, *, weights: bool = True) -> Path:
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text(config)
+    if weights:
+        (folder / "model.safetensors").write_bytes(b"")
+    return folder
+
+
+def test_a_test_table_without_labels_is_left_out_and_the_task_works(tmp_path: Path, init) -> None:
+    text_runs(tmp_path)
+    table(tmp_path / "data" / "dev.tsv")
+    for content in ("index\tsentence\n0\tfar away\n", "text\tlabel\nfar away\t-1\nvery far\t-1\n"):  # GLUE's two ways
+        (tmp_path / "data" / "test.tsv").write_text(content)
+        said = init(tmp_path, str(tmp_path / "runs"), "--force")
+        assert (
+            "data/test.tsv is left out: its label says nothing" in said
+            or "it has no column text and none label" in said
+        )
+        assert "no test data were chosen of data/test.tsv" in said
+        assert "test" not in yaml.safe_load((tmp_path / "task.yaml").read_text())["data"]
+        found = compare(ingredients(tmp_path / "runs" / "*"), task=tmp_path / "task.yaml", recipes=["uniform"])
+        assert found.row("uniform").scores["held_out"].n == 30
+
+
+def test_one_output_is_regression(tmp_path: Path, init) -> None:
+    tiny_fine_tunes(tmp_path / "runs", tiny_classifier(tmp_path / "base", labels=["LABEL_0"]), 2)
+    rows = [f"the word number {n},{n / 7}" for n in range(20)]
+    (tmp_path / "dev.csv").write_text("\n".join(["text,score", *rows]))
+    init(tmp_path)
+    assert yaml.safe_load((tmp_path / "task.yaml").read_text())["metric"] == "mse"
+    found = compare(ingredients(tmp_path / "runs" / "*"), task=tmp_path / "task.yaml", recipes=["uniform"])
+    assert found.row("uniform").scores["held_out"].n == 20
+    (tmp_path / "dev.csv").write_text("text,score\na b,high\n")
+    assert "holds no numbers" in init(tmp_path, str(tmp_path / "runs"), "--force", expect=2)
+
+
+def test_a_sweeps_record_gives_the_same_task_again(tmp_path: Path, init) -> None:
+    made = tiny_experiment(tmp_path / "source", runs=2)
+    sweep(made, tmp_path / "source" / "out", n_workers=1)
+    for place in ("out", "out/ingredients", "out/ingredients/run-00"):
+        said = init(tmp_path, str(tmp_path / "source" / place), "--force")
+        assert "the task that source/out was made with" in said
+        assert "is it the file of those runs?" in said
+    again, before = load_task_config(tmp_path / "task.yaml"), load_task_config(tmp_path / "source" / "task.yaml")
+    assert again.data.file == "source/rows.tsv"
+    assert canonical(again.model_copy(update={"data": before.data})) == canonical(before)
+    assert canonical(again.data.model_copy(update={"file": before.data.file})) == canonical(before.data)
+    runs = ingredients(tmp_path / "source" / "out" / "ingredients" / "*")
+    found = compare(runs, task=tmp_path / "task.yaml", recipes=["uniform", "greedy"])
+    assert found.row("greedy").scores["test"].n == 40
+
+
+def test_a_sweep_whose_data_are_gone_and_a_damaged_record(tmp_path: Path, init, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    tiny_classifier(tmp_path / "out" / "ingredients" / "run-00")
+    record = {
+        "experiment": {"task": {
+            "family": "text-classification", "model": None,
+            "data": {
+                "text": ["text"], "label": "label", "held_out": {"file": "rows.tsv"}, "test": {"file": "more.tsv"},
+            },
+        }},
+    }  # fmt: skip
+    (tmp_path / "out" / "experiment.json").write_text(json.dumps(record))
+    said = init(tmp_path, "out", expect=2)
+    assert "data: rows.tsv, which those runs were made with" in said
+    assert "data: more.tsv, which those runs were made with" in said
+    content = yaml.safe_load((tmp_path / "task.yaml").read_text())
+    assert content["data"]["held_out"] == {"file": "FILL-IN"}
+    assert "model" not in content
+    for damaged in ("{", "[]", '{"experiment": 1}', '{"task": {"family": 1, "data": {}}}'):
+        (tmp_path / "out" / "experiment.json").write_text(damaged)
+        assert recorded_task(tmp_path / "out") is None
+        assert "data.held_out" in init(tmp_path, "out", "--force", expect=2)
+
+
+def test_every_configuration_that_says_no_family_is_told(tmp_path: Path, init) -> None:
+    whisper = {"architectures": ["WhisperForConditionalGeneration"], "num_mel_bins": 80}
+    broken = {"a": "{", "b": "[1]", "c": '{"architectures": "BertModel"}', "d": json.dumps(whisper)}
+    for name, config in broken.items():
+        configured(tmp_path / "runs" / name, config)
+    said = init(tmp_path, expect=2)
+    assert "a: config.json cannot be read" in said
+    assert "b: config.json holds list" in said
+    assert "c: config.json names no classifier" in said
+    assert "(architectures: WhisperForConditionalGeneration)" in said
+    assert "data.held_out" in said
+    text = (tmp_path / "task.yaml").read_text()
+    assert "# family: one of text-classification" in text
+    assert yaml.safe_load(text)["family"] == "FILL-IN"
+
+
+def test_half_a_model_is_told(tmp_path: Path, init) -> None:
+    configured(tmp_path / "runs" / "ended-early", "{}", weights=False)
+    (tmp_path / "runs" / "bare").mkdir()
+    (tmp_path / "runs" / "bare" / "model.safetensors").write_bytes(b"")
+    said = init(tmp_path, expect=2)
+    assert "ended-early: config.json without weights" in said
+    assert "bare: weights without config.json" in said
+    assert not (tmp_path / "task.yaml").exists()
+    text_runs(tmp_path)
+    table(tmp_path / "dev.tsv")
+    assert "bare: weights without config.json" in init(tmp_path)  # beside models it is a note
+
+
+def test_timms_output_is_told_with_its_own_architecture(tmp_path: Path, init) -> None:
+    run = tmp_path / "runs" / "r1"
+    run.mkdir(parents=True)
+    for name in ("checkpoint-3", "last", "model_best"):
+        (run / f"{name}.pth.tar").write_bytes(b"x")
+    (run / "summary.csv").write_text("epoch,eval_top1\n0,1\n")
+    (run / "args.yaml").write_text("model: resnet18\nnum_classes: 7\n")
+    said = init(tmp_path, expect=2)
+    assert "timm.create_model('resnet18', num_classes=7, checkpoint_path=" in said
+    assert said.count("save_for_hf") == 1
+    assert "model_best.pth.tar" in said
+    (run / "args.yaml").write_text("model: [")
+    assert "timm.create_model(ARCHITECTURE, num_classes=N" in init(tmp_path, expect=2)
+
+
+def test_without_a_folder_it_looks_here(tmp_path: Path, monkeypatch, capsys) -> None:
+    text_runs(tmp_path)
+    table(tmp_path / "dev.tsv")
+    monkeypatch.chdir(tmp_path / "runs")
+    assert exit_code(["init"]) == 0
+    assert "next: stockpot compare '*' --task task.yaml" in capsys.readouterr().out
+    assert [run.name for run in ingredients("*")] == ["run-0", "run-1"]  # task.yaml, in the same folder, is none
+    assert load_task_config("task.yaml").data.held_out.file == "../dev.tsv"
+
+
+def test_several_candidates_are_named_and_none_is_taken(tmp_path: Path, init) -> None:
+    text_runs(tmp_path)
+    for name in ("dev", "validation", "test", "my-test"):
+        table(tmp_path / "data" / f"{name}.tsv")
+    said = init(tmp_path, expect=2)
+    assert "several files would do: data/dev.tsv, data/validation.tsv" in said
+    assert "no test data were chosen of data/my-test.tsv, data/test.tsv" in said
+    assert yaml.safe_load((tmp_path / "task.yaml").read_text())["data"]["held_out"] == {"file": "FILL-IN"}
 
 
 def test_nothing_heavy_is_imported(tmp_path: Path) -> None:

@@ -13,7 +13,10 @@ __all__ = ["init"]
 
 
 def init(
-    folders: Annotated[list[Path], typer.Argument(help="Folders of fine-tuned models, and of data.")],
+    folders: Annotated[
+        list[Path] | None,
+        typer.Argument(help="Folders of fine-tuned models, and of data; default: this one.", show_default=False),
+    ] = None,
     out: Annotated[Path, typer.Option("--out", "-o", help="The file to write.")] = Path("task.yaml"),
     force: Annotated[bool, typer.Option("--force", help="Replace the file if it is there.")] = False,
 ) -> None:
@@ -21,7 +24,7 @@ def init(
 
     Example: stockpot init runs -o task.yaml
     """
-    from stockpot.cli.console import print_line
+    from stockpot.cli.console import print_line, print_notes
     from stockpot.config import load_task_config
     from stockpot.errors import ConfigError, OutputError
     from stockpot.outputs import write_text_atomically
@@ -31,20 +34,16 @@ def init(
         raise OutputError(f"{out} is there already", fix="name another file with -o, or replace it with --force")
     if not out.resolve().parent.is_dir():
         raise OutputError(f"{out.parent}: no such folder", fix="make it, or name another file with -o")
+    folders = folders or [Path()]
     scene = scout(folders)
-    for line in scene.foreign:
-        print_line(f"note: {line}")
-    if scene.task is not None:
-        print_line(
-            f"note: {scene.task} was made by stockpot run: the task that its experiment named is the one to take"
-        )
     draft = draft_task(scene, out)
-    if not scene.models and not scene.tables and not scene.images:
+    if not (scene.models or scene.tables or scene.images or scene.task):
         raise ConfigError(
             f"found neither models nor data in {', '.join(map(str, folders))}",
             problems=list(scene.foreign),
             fix="name the folder that holds the runs: model folders with config.json and weights",
         )
+    print_notes(scene.foreign)
     write_text_atomically(out, draft.text())
     for line in draft.guesses:
         print_line(line)

@@ -12,12 +12,13 @@ import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
 from stockpot.errors import DataError, MissingExtraError
 
-__all__ = ["Sample", "label_column", "sample", "text_columns"]
+__all__ = ["Sample", "are_numbers", "label_column", "sample", "text_columns"]
 
 _ROWS = 500
 _PACKED: Mapping[str, Callable[..., Any]] = {".gz": gzip.open, ".xz": lzma.open, ".bz2": bz2.open}
@@ -65,14 +66,14 @@ def sample(path: Path) -> Sample:
     opener = _PACKED.get(path.suffix.lower())
     kind = (Path(path.stem) if opener else path).suffix.lower()
     try:
-        if kind == ".parquet":
+        if kind in {".parquet", ".pq"}:
             return _parquet(path)
         with opener(path, "rt", encoding="utf-8") if opener else path.open(encoding="utf-8") as file:
             if kind in {".jsonl", ".ndjson"}:
                 rows = [json.loads(line) for line in islice(file, _ROWS) if line.strip()]
             else:
                 text = io.StringIO("".join(islice(file, _ROWS + 1)), newline="")
-                if kind == ".tsv":
+                if kind in {".tsv", ".tab"}:
                     rows = list(csv.DictReader(text, delimiter="\t", quoting=csv.QUOTE_NONE))
                 else:
                     rows = list(csv.DictReader(text))
@@ -148,3 +149,16 @@ def text_columns(found: Sample, label: str | None) -> tuple[str, ...]:
 def _are_sentences(values: Sequence[Any]) -> bool:
     texts = [value for value in values if isinstance(value, str)]
     return bool(texts) and sum(" " in text.strip() for text in texts) > len(texts) / 2
+
+
+def are_numbers(values: Sequence[Any]) -> bool:
+    """Whether every value is a number, or the text of one.
+
+    Example:
+        >>> are_numbers(["1.5", 2]), are_numbers(["1.5", "high"]), are_numbers([])
+        (True, False, False)
+    """
+    try:
+        return bool(values) and all(isfinite(float(value)) for value in values)
+    except (TypeError, ValueError):
+        return False

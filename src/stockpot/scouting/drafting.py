@@ -12,8 +12,10 @@ from typing import Any
 import yaml
 
 from stockpot.errors import DataError, MissingExtraError
-from stockpot.scouting.columns import label_column, sample, text_columns
+from stockpot.scouting.columns import Sample, are_numbers, label_column, sample, text_columns
+from stockpot.scouting.hints import hints
 from stockpot.scouting.places import Scene
+from stockpot.scouting.recorded import recorded_task, search, with_files
 
 __all__ = ["Draft", "draft_task"]
 
@@ -27,6 +29,9 @@ _ENDINGS = {
     "ForCausalLM": "lm",
     "LMHeadModel": "lm",
 }
+_OF_TEXTS = frozenset({"seq2seq-classification", "lm"})
+#: Keys of networks that read sounds or images, and end like those that read texts (Whisper, BLIP).
+_OTHER_INPUTS = frozenset({"audio_config", "num_mel_bins", "vision_config"})
 
 
 @dataclass(slots=True)
@@ -49,7 +54,7 @@ class Draft:
         head += [f"#   {line}" for line in self.guesses]
         head += [f"# MISSING: {line}" for line in self.missing]
         body: str = yaml.safe_dump(self.content, sort_keys=False, allow_unicode=True, width=110)
-        return "\n".join(head) + "\n" + body
+        return "\n".join([*head, body.rstrip("\n"), *(hints(self.content["family"]) if self.missing else ())]) + "\n"
 
 
 def draft_task(scene: Scene, target: Path) -> Draft:
@@ -61,12 +66,17 @@ def draft_task(scene: Scene, target: Path) -> Draft:
     """
     draft = Draft()
     home = target.resolve().parent
+    recorded = recorded_task(scene.task) if scene.task is not None else None
     if not scene.models:
         draft.missing.append("models: no folder with a configuration (config.json) and weights was found")
+    if scene.task is not None and recorded is not None:
+        _add_recorded(draft, scene.task, recorded, home)
+        return draft
     described = {str(model): _described(model) for model in scene.models}
-    families = {name: kind for name, (kind, _) in described.items()}
+    draft.missing += [f"family: {name}: {why}" for name, (kind, _, why) in described.items() if kind is None]
+    families = {name: kind for name, (kind, _, _) in described.items()}
     family = _family(families, draft)
-    config = next((config for kind, config in described.values() if kind == family), {})
+    config = next((config for kind, config, _ in described.values() if kind == family), {})
     draft.content["family"] = family or MISSING
     if family is not None:
         first = next(name for name, kind in families.items() if kind == family)
@@ -80,34 +90,50 @@ def draft_task(scene: Scene, target: Path) -> Draft:
     return draft
 
 
-def _described(model: Path) -> tuple[str | None, Mapping[str, Any]]:
-    """Family and configuration of a model folder."""
+def _add_recorded(draft: Draft, output: Path, task: Mapping[str, Any], home: Path) -> None:
+    """The task that an output of stockpot was made with, with the data where they are found now."""
+    places = [home, Path.cwd(), *(near for at in (output.resolve(), *output.resolve().parents[:3]) for near in
+              (at, at / "data"))]  # fmt: skip
+
+    def found(given: str) -> str | None:
+        at = search(given, places)
+        if at is not None:
+            draft.guesses.append(f"data {given}: {_near(at, home)} is called so; is it the file of those runs?")
+        return None if at is None else _near(at, home)
+
+    draft.guesses.append(f"family {task['family']}, data and metric: the task that {_near(output, home)} was made with")
+    content, lost = with_files(task, found, MISSING)
+    draft.content |= content
+    draft.missing += [f"data: {given}, which those runs were made with, is neither here nor beside them"
+                      for given in lost]  # fmt: skip
+
+
+def _described(model: Path) -> tuple[str | None, Mapping[str, Any], str]:
+    """Family and configuration of a model folder; without a family, why."""
     name = "config.json" if (model / "config.json").is_file() else "open_clip_config.json"
     try:
         config = json.loads((model / name).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None, {}
+    except (OSError, ValueError) as exc:
+        return None, {}, f"{name} cannot be read: {exc}"
     if not isinstance(config, dict):
-        return None, {}
+        return None, {}, f"{name} holds {type(config).__name__}, not a mapping"
     if name != "config.json" or config.get("model_type") in _CLIP_TYPES:
-        return "clip", config
+        return "clip", config, ""
     if "architecture" in config:
-        return "image-classification", config
-    kinds = [str(kind) for kind in config.get("architectures") or ()]
+        return "image-classification", config, ""
+    listed = config.get("architectures")
+    kinds = [str(kind) for kind in listed] if isinstance(listed, list) else []
     for ending, family in _ENDINGS.items():
-        if any(kind.endswith(ending) for kind in kinds):
-            return family, config
-    return None, config
+        if any(kind.endswith(ending) for kind in kinds) and not (family in _OF_TEXTS and _OTHER_INPUTS & config.keys()):
+            return family, config, ""
+    said = ", ".join(kinds) or "none"
+    why = f"{name} names no classifier or language model of texts or images (architectures: {said})"
+    more = "a network without a head is what `stockpot run` starts from, any other a task of family `custom`"
+    return None, config, f"{why}; {more}"
 
 
 def _family(families: Mapping[str, str | None], draft: Draft) -> str | None:
     """The one that all models have."""
-    unknown = [name for name, kind in families.items() if kind is None]
-    if unknown:
-        draft.missing.append(
-            f"family: {unknown[0]}: its configuration names no classifier or language model "
-            "(`architectures` of config.json); a network without a head is what `stockpot run` starts from"
-        )
     known = sorted({kind for kind in families.values() if kind is not None})
     if len(known) > 1:
         listed = ", ".join(f"{next(n for n, kind in families.items() if kind == one)} is {one}" for one in known)
@@ -146,33 +172,67 @@ def _require_held_out(
         data["held_out"] = {key: MISSING}
         draft.missing.append(f"data.held_out: a {what} that no model was trained on ({why})")
     if "test" not in data:
-        draft.guesses.append("no test data were found: the table will have held-out scores alone; add `test` for more")
+        candidates = ", ".join(_near(path, home) for path in found.get("test", []))
+        why = f"no test data were chosen of {candidates}" if candidates else "no test data were found"
+        draft.guesses.append(f"{why}: the table will have held-out scores alone; add `test` for more")
 
 
 def _add_tables(draft: Draft, scene: Scene, home: Path, family: str | None, config: Mapping[str, Any]) -> None:
     data: dict[str, Any] = {}
-    chosen: dict[str, Path] = {}
-    for split in ("held_out", "test"):
-        found = scene.tables.get(split, [])
-        if len(found) == 1:
-            chosen[split] = found[0]
-    first = next(iter(chosen.values()), None)
-    labels = _labels(config)
+    tables = {split: scene.tables[split][0] for split in ("held_out", "test") if len(scene.tables.get(split, [])) == 1}
+    samples = {split: _sampled(draft, path) for split, path in tables.items()}
+    first = next((found for found in samples.values() if found is not None), None)
+    is_regression = family == "text-classification" and _is_regression(config)
     if family == "lm":
         _add_lm_columns(draft, data, first)
     else:
-        _add_columns(draft, data, first, labels)
-    for split, path in chosen.items():
+        _add_columns(draft, data, first, None if is_regression else _labels(config))
+    for split, path in tables.items():
+        found = samples[split]
+        if split == "test" and found is not None and (why := _unusable(found, data)):
+            draft.guesses.append(f"test: {_near(path, home)} is left out: {why}")
+            continue
         data[split] = {"file": _near(path, home)}
         draft.guesses.append(f"{split}: {_near(path, home)}")
-    _require_held_out(draft, data, scene.tables, "file", "table (.tsv, .csv, .jsonl, .parquet)", home)
+    unsettled = {split: paths for split, paths in scene.tables.items() if split != "held_out" or len(paths) > 1}
+    _require_held_out(draft, data, unsettled, "file", "table (.tsv, .csv, .jsonl, .parquet)", home)
     draft.content["data"] = data
-    if family == "text-classification" and config.get("problem_type") == "regression":
-        draft.content["metric"] = "mse"
-        draft.guesses.append("metric mse: config.json says regression")
+    if is_regression:
+        _add_regression(draft, first, data["label"])
     elif family != "lm":
         draft.content["metric"] = "accuracy"
-    draft.content["evaluation"] = {"batch_size": 64, "max_length": _max_length(config)}
+    most = 1024 if family == "lm" else 128
+    draft.content["evaluation"] = {"batch_size": 8 if family == "lm" else 64, "max_length": _max_length(config, most)}
+
+
+def _is_regression(config: Mapping[str, Any]) -> bool:
+    names = config.get("id2label")
+    n_outputs = len(names) if isinstance(names, dict) else config.get("num_labels")
+    return config.get("problem_type") == "regression" or n_outputs == 1
+
+
+def _add_regression(draft: Draft, found: Sample | None, label: str) -> None:
+    draft.content["metric"] = "mse"
+    draft.guesses.append("metric mse: config.json says regression (problem_type, or one output)")
+    if found is not None and label in found.columns and not are_numbers(found.columns[label]):
+        draft.missing.append(f"data.label: the column {label} holds no numbers, but the model predicts one")
+        draft.content["data"]["label"] = MISSING
+
+
+def _unusable(found: Sample, data: Mapping[str, Any]) -> str | None:
+    """Why a test table is none: it lacks columns that the held-out one has, or its labels are withheld (GLUE's)."""
+    needed = [name for key in ("text", "label", "context", "choices", "answer") for name in _listed(data.get(key))]
+    if lacking := [name for name in needed if name != MISSING and name not in found.columns]:
+        return f"it has no column {' and none '.join(lacking)}"
+    for key in ("label", "answer"):
+        values = {str(value) for value in found.columns.get(data.get(key) or "", ())}
+        if values and values <= {"-1", "", "None"}:
+            return f"its {data[key]} says nothing ({', '.join(sorted(repr(value) for value in values))} in every row)"
+    return None
+
+
+def _listed(value: object) -> list[str]:
+    return [str(name) for name in value] if isinstance(value, list) else [] if value is None else [str(value)]
 
 
 def _labels(config: Mapping[str, Any]) -> list[str] | None:
@@ -180,14 +240,12 @@ def _labels(config: Mapping[str, Any]) -> list[str] | None:
     return [str(name) for name in names.values()] if isinstance(names, dict) and names else None
 
 
-def _max_length(config: Mapping[str, Any]) -> int:
-    most = config.get("max_position_embeddings")
-    return min(128, most) if isinstance(most, int) and most > 0 else 128
+def _max_length(config: Mapping[str, Any], most: int) -> int:
+    said = config.get("max_position_embeddings", config.get("n_positions"))
+    return min(most, said) if isinstance(said, int) and said > 1 else most
 
 
-def _sampled(draft: Draft, path: Path | None) -> Any:
-    if path is None:
-        return None
+def _sampled(draft: Draft, path: Path) -> Sample | None:
     try:
         return sample(path)
     except (DataError, MissingExtraError) as error:
@@ -195,8 +253,7 @@ def _sampled(draft: Draft, path: Path | None) -> Any:
         return None
 
 
-def _add_columns(draft: Draft, data: dict[str, Any], path: Path | None, labels: list[str] | None) -> None:
-    found = _sampled(draft, path)
+def _add_columns(draft: Draft, data: dict[str, Any], found: Sample | None, labels: list[str] | None) -> None:
     label = label_column(found, labels) if found is not None else None
     texts = text_columns(found, label) if found is not None else ()
     data["text"] = (texts[0] if len(texts) == 1 else list(texts)) if texts else MISSING
@@ -214,8 +271,7 @@ def _add_columns(draft: Draft, data: dict[str, Any], path: Path | None, labels: 
         draft.missing.append(f"data.label: which column holds the labels? there is {listed}")
 
 
-def _add_lm_columns(draft: Draft, data: dict[str, Any], path: Path | None) -> None:
-    found = _sampled(draft, path)
+def _add_lm_columns(draft: Draft, data: dict[str, Any], found: Sample | None) -> None:
     columns = {name.lower(): name for name in (found.columns if found is not None else ())}
     context = next((columns[name] for name in ("context", "question", "ctx", "prompt") if name in columns), None)
     choices = next((columns[name] for name in ("choices", "endings", "options") if name in columns), None)

@@ -7,8 +7,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import yaml
+
 from stockpot.checkpoints import holds_weights
 from stockpot.errors import ConfigError
+from stockpot.scouting.recorded import recorded_task
 
 __all__ = ["Scene", "scout"]
 
@@ -21,7 +24,7 @@ _SPLITS = {
     "held_out": re.compile(r"(^|[-_.])(held[-_]?out|valid|validation|val|dev|eval)([-_.]|$)"),
     "test": re.compile(r"(^|[-_.])(test)([-_.]|$)"),
 }
-_TABLES = (".tsv", ".csv", ".jsonl", ".ndjson", ".parquet")
+_TABLES = (".tsv", ".tab", ".csv", ".jsonl", ".ndjson", ".parquet", ".pq")
 _PACKED = (".gz", ".xz", ".bz2")
 _IMAGES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm"})
 
@@ -34,7 +37,7 @@ class Scene:
         models: folders with configuration and weights, one a run; of several checkpoints of a run the last.
         tables: split ("train", "held_out", "test" or "" where the name says none) -> files.
         images: split -> folders of class folders.
-        task: of an experiment of stockpot that lies here.
+        task: output folder of stockpot whose record names a task.
         foreign: what was recognised and cannot be read as it is, with what to do.
     """
 
@@ -60,14 +63,14 @@ def scout(folders: Sequence[Path]) -> Scene:
     foreign: list[str] = []
     for folder in folders:
         models += [model for model in _models(folder, _DEEPEST) if model not in models]
-        foreign += _foreign(folder)
+        foreign += [line for line in (*_foreign(folder), *_halves(folder, _DEEPEST)) if line not in foreign]
     tables: dict[str, list[Path]] = {}
     images: dict[str, list[Path]] = {}
     for place in _data_places(folders, models):
         for path in sorted(place.iterdir()):
             if path.is_file() and _is_table(path):
                 _noted(tables, _split_of(_stem(path)), path)
-            elif path.is_dir() and path not in models and _is_image_folder(path):
+            elif _is_open(path) and path not in models and _is_image_folder(path):
                 _noted(images, _split_of(path.name), path)
     return Scene(tuple(models), tables, images, _own_task(folders), tuple(foreign))
 
@@ -77,15 +80,15 @@ def _why(folder: Path) -> str:
 
 
 def _models(folder: Path, depth: int) -> Iterator[Path]:
-    if any((folder / name).is_file() for name in _CONFIGS) and holds_weights(folder):
+    if _is_configured(folder) and holds_weights(folder):
         yield folder
         return
-    if depth == 0:
+    if depth == 0 or _is_image_folder(folder):
         return
     if (folder / "ingredients").is_dir():  # an output of stockpot: its soups are no runs
         yield from _models(folder / "ingredients", 1)
         return
-    inside = [path for path in sorted(folder.iterdir()) if path.is_dir() and not path.name.startswith(".")]
+    inside = [path for path in sorted(folder.iterdir()) if _is_open(path)]
     epochs = [(int(found[1]), path) for path in inside if (found := _EPOCH.fullmatch(path.name))]
     if epochs:  # of one run; the others are the same run at earlier times
         yield from _models(max(epochs)[1], 0)
@@ -94,21 +97,65 @@ def _models(folder: Path, depth: int) -> Iterator[Path]:
         yield from _models(path, depth - 1)
 
 
+def _halves(folder: Path, depth: int) -> Iterator[str]:
+    """Folders that would be models, had they both configuration and weights."""
+    configured, weighted = _is_configured(folder), holds_weights(folder)
+    if (configured and weighted) or (not weighted and _is_image_folder(folder)):
+        return
+    inside = [] if depth == 0 else [path for path in sorted(folder.iterdir()) if _is_open(path)]
+    if weighted:
+        yield f"{folder}: weights without config.json; copy the configuration that they were trained with beside them"
+    elif configured and not any(True for path in inside for _ in _models(path, depth - 1)):
+        yield f"{folder}: config.json without weights (model.safetensors); did the run end?"
+    for path in inside:
+        yield from _halves(path, depth - 1)
+
+
+def _is_configured(folder: Path) -> bool:
+    return any((folder / name).is_file() for name in _CONFIGS)
+
+
+def _is_open(path: Path) -> bool:
+    return path.is_dir() and not path.name.startswith(".")
+
+
 def _foreign(folder: Path) -> Iterator[str]:
-    """timm's own training output: pickled together with its arguments."""
+    """timm's own training output, one line a run: pickled together with its arguments."""
+    runs: dict[Path, list[Path]] = {}
     for path in sorted({*folder.glob("*.pth.tar"), *folder.glob("*/*.pth.tar")}):
+        runs.setdefault(path.parent, []).append(path)
+    for run, files in runs.items():
+        best = next((file for name in ("model_best", "last") for file in files if file.name == f"{name}.pth.tar"), None)
+        name, classes = _timm_arguments(run)
+        made = f"timm.create_model({name}, num_classes={classes}, checkpoint_path={str(best or files[-1])!r})"
         yield (
-            f"{path}: timm's training checkpoint, a pickle that is not opened here; load it with timm and write "
-            "`timm.models.save_for_hf(model, FOLDER, safe_serialization=True)`"
+            f"{run}: timm's training checkpoint, a pickle that is not opened here; write it once as a model folder: "
+            f"`timm.models.save_for_hf({made}, FOLDER, safe_serialization=True)`"
         )
 
 
+def _timm_arguments(run: Path) -> tuple[str, str]:
+    """Architecture and number of classes as timm's args.yaml says them, ready for a line of Python."""
+    try:
+        said = yaml.safe_load((run / "args.yaml").read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError):
+        said = None
+    said = said if isinstance(said, dict) else {}
+    name, classes = said.get("model"), said.get("num_classes")
+    return repr(name) if isinstance(name, str) else "ARCHITECTURE", str(classes) if isinstance(classes, int) else "N"
+
+
 def _own_task(folders: Sequence[Path]) -> Path | None:
-    for folder in folders:
-        for place in (folder, folder.parent):
-            if (place / "experiment.json").is_file() and (place / "results.json").is_file():
-                return place
-    return None
+    """The output folder of stockpot that is one of the folders, or holds one (`OUT/ingredients/run-00`)."""
+    return next(
+        (
+            place
+            for folder in folders
+            for place in (folder, *folder.resolve().parents[:2])
+            if recorded_task(place) is not None
+        ),
+        None,
+    )
 
 
 def _data_places(folders: Sequence[Path], models: Sequence[Path]) -> list[Path]:
@@ -137,14 +184,15 @@ def _stem(path: Path) -> str:
 
 def _is_table(path: Path) -> bool:
     kind = Path(path.stem).suffix if path.suffix.lower() in _PACKED else path.suffix
-    return kind.lower() in _TABLES and path.name not in {"results.csv", "progress.jsonl"}
+    return kind.lower() in _TABLES and path.name not in {"results.csv", "progress.jsonl", "summary.csv"}
 
 
 def _is_image_folder(folder: Path) -> bool:
     """At least two class folders, each with an image among its first entries."""
-    classes = [path for path in sorted(folder.iterdir()) if path.is_dir() and not path.name.startswith(".")][:3]
+    classes = [path for path in sorted(folder.iterdir()) if _is_open(path)][:3]
     return len(classes) >= 2 and all(
-        any(file.suffix.lower() in _IMAGES for file in _first(path.iterdir(), 20)) for path in classes
+        any(file.suffix.lower() in _IMAGES for file in _first(path.iterdir(), 20)) and not _is_configured(path)
+        for path in classes
     )
 
 
