@@ -220,6 +220,16 @@ def test_a_sweeps_record_gives_the_same_task_again(tmp_path: Path, init) -> None
     runs = ingredients(tmp_path / "source" / "out" / "ingredients" / "*")
     found = compare(runs, task=tmp_path / "task.yaml", recipes=["uniform", "greedy"])
     assert found.row("greedy").scores["test"].n == 40
+    compare(runs, task=tmp_path / "task.yaml", recipes=["uniform"], out=tmp_path / "comparison")
+    said = init(tmp_path, str(tmp_path / "comparison"), "--force")
+    assert "no models lie here" in said
+    assert "weights without config.json" not in said  # the predictions it keeps are no models
+    assert load_task_config(tmp_path / "task.yaml") == again
+    (tmp_path / "moved").mkdir()
+    (tmp_path / "source" / "rows.tsv").rename(tmp_path / "moved" / "rows.tsv")
+    assert "was not found; name its folder too" in init(tmp_path, str(tmp_path / "source" / "out"), "--force", expect=2)
+    init(tmp_path, str(tmp_path / "source" / "out"), str(tmp_path / "moved"), "--force")
+    assert load_task_config(tmp_path / "task.yaml").data.file == "moved/rows.tsv"
 
 
 def test_a_sweep_whose_data_are_gone_and_a_damaged_record(tmp_path: Path, init, monkeypatch) -> None:
@@ -288,6 +298,11 @@ def test_timms_output_is_told_with_its_own_architecture(tmp_path: Path, init) ->
     assert "model_best.pth.tar" in said
     (run / "args.yaml").write_text("model: [")
     assert "timm.create_model(ARCHITECTURE, num_classes=N" in init(tmp_path, expect=2)
+    assert not (tmp_path / "task.yaml").exists()
+    tiny_image_folder(tmp_path / "images" / "val", 12)
+    init(tmp_path, str(tmp_path / "runs"), str(tmp_path / "images"), expect=2)
+    content = yaml.safe_load((tmp_path / "task.yaml").read_text())
+    assert (content["family"], content["data"]) == ("FILL-IN", {"held_out": {"path": "images/val"}})
 
 
 def test_without_a_folder_it_looks_here(tmp_path: Path, monkeypatch, capsys) -> None:

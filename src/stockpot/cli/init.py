@@ -28,7 +28,7 @@ def init(
     from stockpot.config import load_task_config
     from stockpot.errors import ConfigError, OutputError
     from stockpot.outputs import write_text_atomically
-    from stockpot.scouting import draft_task, scout
+    from stockpot.scouting import MISSING, draft_task, scout
 
     if out.exists() and not force:
         raise OutputError(f"{out} is there already", fix="name another file with -o, or replace it with --force")
@@ -49,17 +49,17 @@ def init(
         print_line(line)
     if draft.missing:
         raise ConfigError(
-            f"{out} is written, but not complete", problems=draft.missing, fix="fill in what it marks with FILL-IN"
+            f"{out} is written, but not complete", problems=draft.missing, fix=f"fill in what it marks with {MISSING}"
         )
     load_task_config(out)
     print_line(f"wrote {out}; next: stockpot compare {_sources(scene.models)} --task {shlex.quote(str(out))}")
 
 
 def _sources(models: Sequence[Path]) -> str:
-    """The models as arguments: a pattern where they are all that lies in one folder."""
+    """The models as arguments (RUNS, where none was found): a pattern where they are all that lies in one folder."""
     parents = {model.parent for model in models}
     if len(models) > 1 and len(parents) == 1:
         (parent,) = parents
         if {path for path in parent.iterdir() if path.is_dir() and not path.name.startswith(".")} == set(models):
             return shlex.quote(str(parent / "*"))
-    return " ".join(shlex.quote(str(model)) for model in models)
+    return " ".join(shlex.quote(str(model)) for model in models) or "RUNS"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from stockpot.scouting.drafting import Draft, draft_task
+from stockpot.scouting.drafting import MISSING, Draft, draft_task
 from stockpot.scouting.places import Scene, scout
 
-__all__ = ["Draft", "Scene", "draft_task", "scout"]
+__all__ = ["MISSING", "Draft", "Scene", "draft_task", "scout"]

@@ -17,7 +17,7 @@ from stockpot.scouting.hints import hints
 from stockpot.scouting.places import Scene
 from stockpot.scouting.recorded import recorded_task, search, with_files
 
-__all__ = ["Draft", "draft_task"]
+__all__ = ["MISSING", "Draft", "draft_task"]
 
 #: Stands in the file where something is missing.
 MISSING = "FILL-IN"
@@ -67,11 +67,11 @@ def draft_task(scene: Scene, target: Path) -> Draft:
     draft = Draft()
     home = target.resolve().parent
     recorded = recorded_task(scene.task) if scene.task is not None else None
+    if recorded is not None:
+        _add_recorded(draft, scene, recorded, home)
+        return draft
     if not scene.models:
         draft.missing.append("models: no folder with a configuration (config.json) and weights was found")
-    if scene.task is not None and recorded is not None:
-        _add_recorded(draft, scene.task, recorded, home)
-        return draft
     described = {str(model): _described(model) for model in scene.models}
     draft.missing += [f"family: {name}: {why}" for name, (kind, _, why) in described.items() if kind is None]
     families = {name: kind for name, (kind, _, _) in described.items()}
@@ -83,17 +83,19 @@ def draft_task(scene: Scene, target: Path) -> Draft:
         n_same = sum(kind == family for kind in families.values())
         models = "1 model" if n_same == 1 else f"{n_same} models"
         draft.guesses.append(f"family {family}: {models}, the first is {_near(Path(first), home)}")
-    if family in {"image-classification", "clip"}:
+    only_images = bool(scene.images) and not scene.tables
+    if family in {"image-classification", "clip"} or (family is None and only_images):
         _add_images(draft, scene, home)
     else:
         _add_tables(draft, scene, home, family, config)
     return draft
 
 
-def _add_recorded(draft: Draft, output: Path, task: Mapping[str, Any], home: Path) -> None:
+def _add_recorded(draft: Draft, scene: Scene, task: Mapping[str, Any], home: Path) -> None:
     """The task that an output of stockpot was made with, with the data where they are found now."""
-    places = [home, Path.cwd(), *(near for at in (output.resolve(), *output.resolve().parents[:3]) for near in
-              (at, at / "data"))]  # fmt: skip
+    output = (scene.task or Path()).resolve()
+    near = [place for at in (output, *output.parents[:3]) for place in (at, at / "data")]
+    places = [home, Path.cwd(), *scene.places, *near]
 
     def found(given: str) -> str | None:
         at = search(given, places)
@@ -104,8 +106,13 @@ def _add_recorded(draft: Draft, output: Path, task: Mapping[str, Any], home: Pat
     draft.guesses.append(f"family {task['family']}, data and metric: the task that {_near(output, home)} was made with")
     content, lost = with_files(task, found, MISSING)
     draft.content |= content
-    draft.missing += [f"data: {given}, which those runs were made with, is neither here nor beside them"
-                      for given in lost]  # fmt: skip
+    draft.missing += [
+        f"data: {given}, which those runs were made with, was not found; name its folder too, as in "
+        f"`stockpot init {_near(output, Path.cwd())} FOLDER`"
+        for given in lost
+    ]
+    if not scene.models:
+        draft.guesses.append("no models lie here: name those that the task is to be used on")
 
 
 def _described(model: Path) -> tuple[str | None, Mapping[str, Any], str]:

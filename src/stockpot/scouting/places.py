@@ -11,6 +11,7 @@ import yaml
 
 from stockpot.checkpoints import holds_weights
 from stockpot.errors import ConfigError
+from stockpot.outputs.whole import EXPERIMENT_NAME
 from stockpot.scouting.recorded import recorded_task
 
 __all__ = ["Scene", "scout"]
@@ -39,6 +40,7 @@ class Scene:
         images: split -> folders of class folders.
         task: output folder of stockpot whose record names a task.
         foreign: what was recognised and cannot be read as it is, with what to do.
+        places: where data were looked for.
     """
 
     models: tuple[Path, ...]
@@ -46,6 +48,7 @@ class Scene:
     images: dict[str, list[Path]] = field(default_factory=dict)
     task: Path | None = None
     foreign: tuple[str, ...] = ()
+    places: tuple[Path, ...] = ()
 
 
 def scout(folders: Sequence[Path]) -> Scene:
@@ -66,13 +69,14 @@ def scout(folders: Sequence[Path]) -> Scene:
         foreign += [line for line in (*_foreign(folder), *_halves(folder, _DEEPEST)) if line not in foreign]
     tables: dict[str, list[Path]] = {}
     images: dict[str, list[Path]] = {}
-    for place in _data_places(folders, models):
+    places = _data_places(folders, models)
+    for place in places:
         for path in sorted(place.iterdir()):
             if path.is_file() and _is_table(path):
                 _noted(tables, _split_of(_stem(path)), path)
             elif _is_open(path) and path not in models and _is_image_folder(path):
                 _noted(images, _split_of(path.name), path)
-    return Scene(tuple(models), tables, images, _own_task(folders), tuple(foreign))
+    return Scene(tuple(models), tables, images, _own_task(folders), tuple(foreign), tuple(places))
 
 
 def _why(folder: Path) -> str:
@@ -99,6 +103,8 @@ def _models(folder: Path, depth: int) -> Iterator[Path]:
 
 def _halves(folder: Path, depth: int) -> Iterator[str]:
     """Folders that would be models, had they both configuration and weights."""
+    if (folder / EXPERIMENT_NAME).is_file():  # an output of stockpot: what it keeps there is no model
+        return
     configured, weighted = _is_configured(folder), holds_weights(folder)
     if (configured and weighted) or (not weighted and _is_image_folder(folder)):
         return
