@@ -228,7 +228,9 @@ def test_a_sweeps_record_gives_the_same_task_again(tmp_path: Path, init) -> None
     (tmp_path / "moved").mkdir()
     (tmp_path / "source" / "rows.tsv").rename(tmp_path / "moved" / "rows.tsv")
     assert "was not found; name its folder too" in init(tmp_path, str(tmp_path / "source" / "out"), "--force", expect=2)
-    init(tmp_path, str(tmp_path / "source" / "out"), str(tmp_path / "moved"), "--force")
+    tiny_classifier(tmp_path / "moved" / "base")
+    said = init(tmp_path, str(tmp_path / "source" / "out"), str(tmp_path / "moved"), "--force")
+    assert f"stockpot compare '{tmp_path}/source/out/ingredients/*' --task" in said  # without the start beside the data
     assert load_task_config(tmp_path / "task.yaml").data.file == "moved/rows.tsv"
 
 

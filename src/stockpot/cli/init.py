@@ -52,7 +52,7 @@ def init(
             f"{out} is written, but not complete", problems=draft.missing, fix=f"fill in what it marks with {MISSING}"
         )
     load_task_config(out)
-    print_line(f"wrote {out}; next: stockpot compare {_sources(scene.models)} --task {shlex.quote(str(out))}")
+    print_line(f"wrote {out}; next: stockpot compare {_sources(scene.runs)} --task {shlex.quote(str(out))}")
 
 
 def _sources(models: Sequence[Path]) -> str:

@@ -50,6 +50,12 @@ class Scene:
     foreign: tuple[str, ...] = ()
     places: tuple[Path, ...] = ()
 
+    @property
+    def runs(self) -> tuple[Path, ...]:
+        """The models to compare: those of the output of stockpot where there is one (beside data a start may lie)."""
+        output = self.task.resolve() if self.task is not None else Path("/")
+        return tuple(model for model in self.models if model.resolve().is_relative_to(output)) or self.models
+
 
 def scout(folders: Sequence[Path]) -> Scene:
     """Looks into folders, three levels deep, and for data beside them too.
