@@ -168,6 +168,7 @@ def page(found: dict[str, Any], *, quick: bool) -> str:
         f"| CPU seconds, {k} candidates | {ours:.1f} | {found['plain_s']:.1f} |",
         f"| ratio | 1 | {found['plain_s'] / ours:.2f} |",
         "",
+        "The first image is decoded twice, for the shape of the cache.",
         f"Decoding and preprocessing: {n / found['decode_s']:,.0f} images per CPU second, once. Forward passes from",
         f"the cache: {n / found['forward_s']:,.0f} images per CPU second. Cache: {found['cache_bytes'] / 1e6:,.0f} MB",
         f"of bytes on disk. Largest difference of a logit between the two ways: {found['largest_difference']:.1e}.",
