@@ -257,3 +257,17 @@ def test_compare_leaves_out_what_zero_shot_models_cannot_learn_unless_it_was_ask
     assert compare(runs, task=path, out=tmp_path / "out") == found
     with pytest.raises(ConfigError, match="learned soups do not follow"):
         compare(runs, task=path, recipes=["learned"])
+
+
+@pytest.mark.parametrize("head", ["zero-shot", None])
+def test_in_bf16_the_head_is_not_rounded(tmp_path: Path, head: str | None) -> None:
+    folder = started(tmp_path, "clip", head) if head else tiny_clip(tmp_path / "base")
+    content = json.loads(tiny_clip_task(tmp_path, labels=CLASSES).read_text())
+    found = {}
+    for precision in ("fp32", "bf16"):
+        content["evaluation"]["precision"] = precision
+        task = load_task(content, folder, folder=tmp_path)
+        found[precision] = task.predict(single(ingredients(folder)[0]), "held_out").logits
+    rounded = torch.from_numpy(found["bf16"]).bfloat16().float().numpy()
+    assert (rounded != found["bf16"]).mean() > 0.9
+    assert np.abs(found["bf16"] - found["fp32"]).max() < 0.05 * np.ptp(found["fp32"])

@@ -43,6 +43,11 @@ def class_weights(encoder: DualEncoder, tokens: Mapping[str, torch.Tensor], n_te
     return encoder.scale().float() * torch.cat(parts)
 
 
+def _in_float32(found: torch.Tensor) -> torch.autocast:
+    """The head is not rounded to bf16: cosines times 100 would keep steps of a quarter."""
+    return torch.autocast(found.device.type, enabled=False)
+
+
 class TowerWithHead(torch.nn.Module):
     """An image tower and a linear head on its normalised embedding: ``logits = W e / |e| + b``.
 
@@ -64,7 +69,9 @@ class TowerWithHead(torch.nn.Module):
 
     def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
         """Logits [rows, classes] of pixels [rows, 3, height, width]."""
-        logits: torch.Tensor = self.head(normalize(embedding(self.tower(pixel_values)), dim=-1))
+        found = embedding(self.tower(pixel_values))
+        with _in_float32(found):
+            logits: torch.Tensor = self.head(normalize(found.float(), dim=-1))
         return logits
 
     def state_dict(self, *args: Any, **kwargs: Any) -> Any:
@@ -119,7 +126,9 @@ class ZeroShot(torch.nn.Module):
 
     def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
         """Logits [rows, classes] of pixels [rows, 3, height, width]; `refresh` comes first."""
-        logits: torch.Tensor = normalize(self._encoder.images(pixel_values).float(), dim=-1) @ self.weights.T
+        found = self._encoder.images(pixel_values)
+        with _in_float32(found):
+            logits: torch.Tensor = normalize(found.float(), dim=-1) @ self.weights.T
         return logits + self._bias
 
     def state_dict(self, *args: Any, **kwargs: Any) -> Any:
