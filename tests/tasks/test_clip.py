@@ -183,6 +183,12 @@ def test_moving_averages_frozen_layers_and_layer_decay_know_the_tower(tmp_path: 
     assert list(config["id2label"].values()) == list(CLASSES)
 
 
+@pytest.mark.parametrize("kind", ["clip", "open_clip"])
+def test_a_whole_model_has_no_head_of_its_own(tmp_path: Path, kind: str) -> None:
+    with pytest.raises(ConfigError, match="whole dual encoder, which has no classifier head"):
+        started(tmp_path, kind, "own")
+
+
 def test_prompts_are_templates_times_names() -> None:
     config = ZeroShotConfig(templates=("a {}", "{}s"), class_names={"n01": "tench", "n02": "cock"})
     assert class_prompts(config, ["n02", "n01"]) == (["a cock", "cocks", "a tench", "tenchs"], 2)

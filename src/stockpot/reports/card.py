@@ -59,11 +59,18 @@ _TRANSFORMERS = """from transformers import {model}, AutoTokenizer
 
 model = {model}.from_pretrained("path/to/this/folder")
 tokenizer = AutoTokenizer.from_pretrained("path/to/this/folder")"""
+#: Whose library it is, only the folder tells.
+_TOWER = """from safetensors.torch import load_file
+
+weights = load_file("path/to/this/folder/model.safetensors")
+# A whole model (CLIP, ALIGN, open_clip) loads as its library loads it. With head.weight and head.bias it is an image
+# tower, under its library's names, and a head: logits = embedding / |embedding| @ head.weight.T + head.bias"""
 #: Family -> what loads its models.
 _CODE = {
     "text-classification": _TRANSFORMERS.format(model="AutoModelForSequenceClassification"),
     "seq2seq-classification": _TRANSFORMERS.format(model="AutoModelForSeq2SeqLM"),
     "lm": _TRANSFORMERS.format(model="AutoModelForCausalLM"),
+    "clip": _TOWER,
 }
 
 
@@ -113,7 +120,7 @@ def model_card(
 
 def _front_matter(record: SoupRecord, task_family: str | None, base_model: str | None) -> str:
     content: dict[str, Any] = {}
-    if task_family in _CODE or _names_file(record.output, "config.json"):
+    if (task_family in _CODE and task_family != "clip") or _names_file(record.output, "config.json"):
         content["library_name"] = "transformers"
     if task_family in _PIPELINES:
         content["pipeline_tag"] = _PIPELINES[task_family]

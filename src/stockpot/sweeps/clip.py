@@ -30,7 +30,7 @@ from stockpot.tasks.image_models import image_processor
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["load_clip_tower", "save_clip_tower", "trainable_clip", "zero_shot_head"]
+__all__ = ["load_clip_tower", "require_head", "save_clip_tower", "trainable_clip", "zero_shot_head"]
 
 
 def load_clip_tower(
@@ -74,6 +74,19 @@ def load_clip_tower(
             model.head.load_state_dict({name: weights[f"head.{name}"] for name in ("weight", "bias")})
     model.label_names = list(id2label.values()) if id2label else _labels(folder)  # type: ignore[assignment]
     return model.float()
+
+
+def require_head(folder: Path) -> None:
+    """Fails for a whole dual encoder.
+
+    Raises:
+        ConfigError: it has no classifier head.
+    """
+    if tower_config(folder) is None:
+        raise ConfigError(
+            f"head: own: {folder} is a whole dual encoder, which has no classifier head",
+            fix="use `head: zero-shot` or `head: linear-probe`",
+        )
 
 
 def _labels(folder: Path) -> list[str]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stockpot.config import RunSettings
-from stockpot.sweeps.clip import load_clip_tower, save_clip_tower, trainable_clip, zero_shot_head
+from stockpot.sweeps.clip import load_clip_tower, require_head, save_clip_tower, trainable_clip, zero_shot_head
 from stockpot.sweeps.images import (
     image_probe_batches,
     load_image_model,
@@ -38,6 +38,7 @@ class FineTuned:
         trainable: settings, task, shared start -> what the Trainer is given.
         has_head: whether the labels have a classifier head, which a new task needs anew.
         check: fails where a run's settings need what is not installed.
+        check_own_head: fails where a folder's network has no head.
         zero_shot: task and folder -> weight and bias of a head from the text tower; None where there is none.
     """
 
@@ -47,6 +48,7 @@ class FineTuned:
     trainable: Callable[[RunSettings, Any, Path], Trainable]
     has_head: bool = True
     check: Callable[[RunSettings], None] = lambda _: None
+    check_own_head: Callable[[Path], None] = lambda _: None
     zero_shot: Callable[[Any, Path], tuple[Any, Any]] | None = None
 
 
@@ -61,6 +63,7 @@ _FAMILIES: Mapping[str, FineTuned] = {
         image_probe_batches,
         trainable_clip,
         check=require_timm_for,
+        check_own_head=require_head,
         zero_shot=zero_shot_head,
     ),
     "seq2seq-classification": FineTuned(

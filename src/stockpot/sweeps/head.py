@@ -58,6 +58,7 @@ def prepare_initialisation(task: TextClassification, pretrained: Path, target: P
         )
     labels = {"id2label": dict(enumerate(names)), "label2id": {name: index for index, name in enumerate(names)}}
     if head == "own":
+        family.check_own_head(pretrained)
         _check_own_head(pretrained, names)
     with single_threaded(torch):
         torch.manual_seed(seed)
