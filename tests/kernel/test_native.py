@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,19 @@ from stockpot.types import ITEM_BYTES
 COMPILED = native.load()
 DTYPES = ["F64", "F32", "F16", "BF16"]
 needs_it = pytest.mark.skipif(COMPILED is None, reason="built without a C compiler")
+FORMS = {"plain": 0, "AVX2": 1, "AVX-512": 2}
+
+
+@pytest.fixture(params=FORMS)
+def form(request: pytest.FixtureRequest) -> Iterator[str]:
+    """The compiled pass held to one of its forms."""
+    assert COMPILED is not None
+    try:
+        if COMPILED.allow_form(FORMS[request.param]) != FORMS[request.param]:
+            pytest.skip(f"this processor has no {request.param}")
+        yield request.param
+    finally:
+        COMPILED.allow_form(max(FORMS.values()))
 
 
 def buffer(data: bytes) -> memoryview:
@@ -59,6 +73,7 @@ def outcome(
 
 @needs_it
 @pytest.mark.parametrize(("dtype", "output"), list(itertools.product(DTYPES, DTYPES)))
+@pytest.mark.usefixtures("form")
 def test_compiled_equals_numpy_to_the_bit(dtype: str, output: str) -> None:
     rng = np.random.default_rng([DTYPES.index(dtype), DTYPES.index(output)])
     n_valid = 0
@@ -81,6 +96,7 @@ def test_compiled_equals_numpy_to_the_bit(dtype: str, output: str) -> None:
 
 @needs_it
 @pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.usefixtures("form")
 def test_compiled_sees_what_is_not_finite_wherever_it_stands(dtype: str) -> None:
     rng = np.random.default_rng(DTYPES.index(dtype))
     bad_codes = {"F64": [0x7FF << 52, 0xFFF8 << 48], "F32": [0x7F800000, 0xFFC00000], "F16": [0x7C00, 0xFE01]}
@@ -100,6 +116,7 @@ def test_compiled_sees_what_is_not_finite_wherever_it_stands(dtype: str) -> None
 
 @needs_it
 @pytest.mark.parametrize("output", DTYPES)
+@pytest.mark.usefixtures("form")
 def test_every_value_near_a_rounding_border_is_rounded_alike(output: str) -> None:
     """The codes of the format, the midpoints between them, and the float64 neighbours of both."""
     rng = np.random.default_rng(3)
@@ -117,6 +134,7 @@ def test_every_value_near_a_rounding_border_is_rounded_alike(output: str) -> Non
 
 
 @needs_it
+@pytest.mark.usefixtures("form")
 def test_the_total_may_be_handed_on_in_place() -> None:
     rng = np.random.default_rng(0)
     terms = [buffer(common_values(rng, "F32", 700)) for _ in range(5)]

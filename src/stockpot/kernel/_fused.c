@@ -17,7 +17,7 @@
 #include <sys/types.h>
 #include <unistd.h>
 
-#define INTERFACE_VERSION 2
+#define INTERFACE_VERSION 3
 #define BLOCK 512
 #define MOST_TERMS 64
 #define READ_FAILED (-2)
@@ -40,7 +40,7 @@
 #endif
 
 #if defined(__x86_64__) && defined(__GNUC__)
-#define HAS_AVX2_FORM 1
+#define HAS_VECTOR_FORMS 1
 #include <immintrin.h>
 #endif
 
@@ -148,145 +148,132 @@ INLINE struct scaling scaling_of(double divisor, double multiplier) {
     return by;
 }
 
-#ifdef HAS_AVX2_FORM
-/* The same for processors with AVX2 and F16C, sixteen values of all terms at a time: totals stay in registers, which
- * compilers do not find out by themselves, and four sums run side by side, so that no addition waits for the last. */
-#define AVX2 __attribute__((target("avx2,f16c")))
+/* What is summed: terms[k], factors[k] or NULL where all are 1; before may be NULL where k > 0. */
+struct sum {
+    int k;
+    const void *const *terms;
+    const double *factors;
+    const double *before;
+};
+
+/* What becomes of it; after and out may be NULL. */
+struct target {
+    double *after;
+    struct scaling by;
+    int rounded;
+    double limit;
+    void *out;
+};
+
+#ifdef HAS_VECTOR_FORMS
+/* Rounding to 16 bits as below (`to_odd`, `to_bf16`), in vectors; to float16 in hardware, which rounds as `to_f16`. */
+#define WITH_AVX2 __attribute__((target("avx2,f16c")))
 #define INLINE_AVX2 static inline __attribute__((always_inline, target("avx2,f16c")))
 
-INLINE_AVX2 __m256d four_f32(const float *x) { return _mm256_cvtps_pd(_mm_loadu_ps(x)); }
-INLINE_AVX2 __m256d four_f16(const uint16_t *x) {
-    return _mm256_cvtps_pd(_mm_cvtph_ps(_mm_loadl_epi64((const __m128i *)x)));
+INLINE_AVX2 __m128 odd_avx2(__m256d value) {
+    const __m256i cut = _mm256_set1_epi64x(((int64_t)1 << 40) - 1), bits = _mm256_castpd_si256(value);
+    const __m256i sticky = _mm256_add_epi64(_mm256_and_si256(bits, cut), cut);
+    return _mm256_cvtpd_ps(_mm256_castsi256_pd(_mm256_andnot_si256(cut, _mm256_or_si256(bits, sticky))));
 }
-INLINE_AVX2 __m256d four_bf16(const uint16_t *x) {
+INLINE_AVX2 void store_bf16_avx2(uint16_t *to, __m256d value) {
+    const __m128i bits = _mm_castps_si128(odd_avx2(value));
+    const __m128i last = _mm_and_si128(_mm_srli_epi32(bits, 16), _mm_set1_epi32(1));
+    const __m128i high = _mm_srli_epi32(_mm_add_epi32(bits, _mm_add_epi32(last, _mm_set1_epi32(0x7FFF))), 16);
+    _mm_storel_epi64((__m128i *)to, _mm_packus_epi32(high, high));
+}
+INLINE_AVX2 __m256d load_bf16_avx2(const uint16_t *x) {
     const __m128i wide = _mm_cvtepu16_epi32(_mm_loadl_epi64((const __m128i *)x));
     return _mm256_cvtps_pd(_mm_castsi128_ps(_mm_slli_epi32(wide, 16)));
 }
 
-/* Adds to the first m - m % 16 values and returns how many these are. */
-#define DEFINE_AVX2_TERMS(NAME, ITEM)                                                                                  \
-    AVX2 static size_t add_avx2_##NAME(double *total, const void *const *terms, int k, size_t at, size_t m,            \
-                                       int fresh) {                                                                    \
-        const size_t whole = m - m % 16;                                                                               \
-        for (size_t j = 0; j < whole; j += 16) {                                                                       \
-            __m256d a, b, c, d;                                                                                        \
-            if (fresh) {                                                                                               \
-                const ITEM *x = (const ITEM *)terms[0] + at + j;                                                       \
-                a = four_##NAME(x), b = four_##NAME(x + 4), c = four_##NAME(x + 8), d = four_##NAME(x + 12);           \
-            } else {                                                                                                   \
-                a = _mm256_loadu_pd(total + j), b = _mm256_loadu_pd(total + j + 4);                                    \
-                c = _mm256_loadu_pd(total + j + 8), d = _mm256_loadu_pd(total + j + 12);                               \
-            }                                                                                                          \
-            for (int i = fresh; i < k; i++) {                                                                          \
-                const ITEM *x = (const ITEM *)terms[i] + at + j;                                                       \
-                a = _mm256_add_pd(a, four_##NAME(x)), b = _mm256_add_pd(b, four_##NAME(x + 4));                        \
-                c = _mm256_add_pd(c, four_##NAME(x + 8)), d = _mm256_add_pd(d, four_##NAME(x + 12));                   \
-            }                                                                                                          \
-            _mm256_storeu_pd(total + j, a), _mm256_storeu_pd(total + j + 4, b);                                        \
-            _mm256_storeu_pd(total + j + 8, c), _mm256_storeu_pd(total + j + 12, d);                                   \
-        }                                                                                                              \
-        return whole;                                                                                                  \
-    }                                                                                                                  \
-    AVX2 static size_t add_scaled_avx2_##NAME(double *total, const void *const *terms, const double *factors, int k,   \
-                                              size_t at, size_t m, int fresh) {                                        \
-        const size_t whole = m - m % 16;                                                                               \
-        for (size_t j = 0; j < whole; j += 16) {                                                                       \
-            __m256d a, b, c, d;                                                                                        \
-            if (fresh) {                                                                                               \
-                const ITEM *x = (const ITEM *)terms[0] + at + j;                                                       \
-                const __m256d f = _mm256_set1_pd(factors[0]);                                                          \
-                a = _mm256_mul_pd(f, four_##NAME(x)), b = _mm256_mul_pd(f, four_##NAME(x + 4));                        \
-                c = _mm256_mul_pd(f, four_##NAME(x + 8)), d = _mm256_mul_pd(f, four_##NAME(x + 12));                   \
-            } else {                                                                                                   \
-                a = _mm256_loadu_pd(total + j), b = _mm256_loadu_pd(total + j + 4);                                    \
-                c = _mm256_loadu_pd(total + j + 8), d = _mm256_loadu_pd(total + j + 12);                               \
-            }                                                                                                          \
-            for (int i = fresh; i < k; i++) {                                                                          \
-                const ITEM *x = (const ITEM *)terms[i] + at + j;                                                       \
-                const __m256d f = _mm256_set1_pd(factors[i]);                                                          \
-                a = _mm256_add_pd(a, _mm256_mul_pd(f, four_##NAME(x)));                                                \
-                b = _mm256_add_pd(b, _mm256_mul_pd(f, four_##NAME(x + 4)));                                            \
-                c = _mm256_add_pd(c, _mm256_mul_pd(f, four_##NAME(x + 8)));                                            \
-                d = _mm256_add_pd(d, _mm256_mul_pd(f, four_##NAME(x + 12)));                                           \
-            }                                                                                                          \
-            _mm256_storeu_pd(total + j, a), _mm256_storeu_pd(total + j + 4, b);                                        \
-            _mm256_storeu_pd(total + j + 8, c), _mm256_storeu_pd(total + j + 12, d);                                   \
-        }                                                                                                              \
-        return whole;                                                                                                  \
-    }
+#define FORM(name) name##_avx2
+#define ON WITH_AVX2
+#define LANES 4
+#define VECTOR __m256d
+#define LOAD_F64(x) _mm256_loadu_pd(x)
+#define LOAD_F32(x) _mm256_cvtps_pd(_mm_loadu_ps(x))
+#define LOAD_F16(x) _mm256_cvtps_pd(_mm_cvtph_ps(_mm_loadl_epi64((const __m128i *)(x))))
+#define LOAD_BF16(x) load_bf16_avx2(x)
+#define STORE_F64(to, v) _mm256_storeu_pd(to, v)
+#define STORE_F32(to, v) _mm_storeu_ps(to, _mm256_cvtpd_ps(v))
+#define STORE_F16(to, v) _mm_storel_epi64((__m128i *)(to), _mm_cvtps_ph(odd_avx2(v), _MM_FROUND_TO_NEAREST_INT))
+#define STORE_BF16(to, v) store_bf16_avx2(to, v)
+#define ADD(a, b) _mm256_add_pd(a, b)
+#define MULTIPLY(a, b) _mm256_mul_pd(a, b)
+#define DIVIDE(a, b) _mm256_div_pd(a, b)
+#define SPREAD(x) _mm256_set1_pd(x)
+#define BEYOND(v, limit) \
+    (_mm256_movemask_pd(_mm256_cmp_pd(_mm256_andnot_pd(_mm256_set1_pd(-0.0), v), limit, _CMP_NLT_UQ)) != 0)
+#include "_fused_form.h"
 
-/* The whole way to float32 in registers: sums, scales, checks, rounds and stores the first m - m % 16 values. */
-#define DEFINE_AVX2_BLEND(NAME, ITEM)                                                                                  \
-    AVX2 static size_t blend_avx2_##NAME(const void *const *terms, int k, size_t at, size_t m, const struct scaling *by,\
-                                         double limit, float *out, int *bad) {                                         \
-        const size_t whole = m - m % 16;                                                                               \
-        const __m256d divisor = _mm256_set1_pd(by->divisor), multiplier = _mm256_set1_pd(by->multiplier);              \
-        const __m256d most = _mm256_set1_pd(limit), sign = _mm256_set1_pd(-0.0);                                       \
-        __m256d beyond = _mm256_setzero_pd();                                                                          \
-        for (size_t j = 0; j < whole; j += 16) {                                                                       \
-            const ITEM *x = (const ITEM *)terms[0] + at + j;                                                           \
-            __m256d v[4] = {four_##NAME(x), four_##NAME(x + 4), four_##NAME(x + 8), four_##NAME(x + 12)};              \
-            for (int i = 1; i < k; i++) {                                                                              \
-                x = (const ITEM *)terms[i] + at + j;                                                                   \
-                v[0] = _mm256_add_pd(v[0], four_##NAME(x)), v[1] = _mm256_add_pd(v[1], four_##NAME(x + 4));            \
-                v[2] = _mm256_add_pd(v[2], four_##NAME(x + 8)), v[3] = _mm256_add_pd(v[3], four_##NAME(x + 12));       \
-            }                                                                                                          \
-            for (int q = 0; q < 4; q++) {                                                                              \
-                if (by->divides) v[q] = _mm256_div_pd(v[q], divisor);                                                  \
-                v[q] = _mm256_mul_pd(v[q], multiplier);                                                                \
-                beyond = _mm256_or_pd(beyond, _mm256_cmp_pd(_mm256_andnot_pd(sign, v[q]), most, _CMP_NLT_UQ));         \
-                _mm_storeu_ps(out + at + j + 4 * q, _mm256_cvtpd_ps(v[q]));                                            \
-            }                                                                                                          \
-        }                                                                                                              \
-        *bad |= _mm256_movemask_pd(beyond) != 0;                                                                       \
-        return whole;                                                                                                  \
-    }
+#define WITH_AVX512 __attribute__((target("avx512f,avx2,f16c")))
+#define INLINE_AVX512 static inline __attribute__((always_inline, target("avx512f,avx2,f16c")))
 
-DEFINE_AVX2_TERMS(f32, float)
-DEFINE_AVX2_TERMS(f16, uint16_t)
-DEFINE_AVX2_TERMS(bf16, uint16_t)
-DEFINE_AVX2_BLEND(f32, float)
-DEFINE_AVX2_BLEND(f16, uint16_t)
-DEFINE_AVX2_BLEND(bf16, uint16_t)
-
-static int has_avx2(void) { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("f16c"); }
-
-/* How many values went the whole way; the rest, or all, is left to the plain one. */
-static size_t blended_fast(int stored, const void *const *terms, int k, size_t at, size_t m, const struct scaling *by,
-                           double limit, float *out, int *bad) {
-    if (k == 0 || !has_avx2()) return 0;
-    FOR_DTYPE(stored, return 0, return blend_avx2_f32(terms, k, at, m, by, limit, out, bad),
-              return blend_avx2_f16(terms, k, at, m, by, limit, out, bad),
-              return blend_avx2_bf16(terms, k, at, m, by, limit, out, bad))
-    return 0;
+INLINE_AVX512 __m256 odd_avx512(__m512d value) {
+    const __m512i cut = _mm512_set1_epi64(((int64_t)1 << 40) - 1), bits = _mm512_castpd_si512(value);
+    const __m512i sticky = _mm512_add_epi64(_mm512_and_si512(bits, cut), cut);
+    return _mm512_cvtpd_ps(_mm512_castsi512_pd(_mm512_andnot_si512(cut, _mm512_or_si512(bits, sticky))));
+}
+INLINE_AVX512 void store_bf16_avx512(uint16_t *to, __m512d value) {
+    const __m256i bits = _mm256_castps_si256(odd_avx512(value));
+    const __m256i last = _mm256_and_si256(_mm256_srli_epi32(bits, 16), _mm256_set1_epi32(1));
+    const __m256i sum = _mm256_add_epi32(bits, _mm256_add_epi32(last, _mm256_set1_epi32(0x7FFF)));
+    const __m512i high = _mm512_castsi256_si512(_mm256_srli_epi32(sum, 16));
+    _mm_storeu_si128((__m128i *)to, _mm256_castsi256_si128(_mm512_cvtepi32_epi16(high)));
+}
+INLINE_AVX512 __m512d load_bf16_avx512(const uint16_t *x) {
+    const __m256i wide = _mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)x));
+    return _mm512_cvtps_pd(_mm256_castsi256_ps(_mm256_slli_epi32(wide, 16)));
 }
 
-/* How many values a fast form has added; the rest, or all, is left to the plain one. */
-static size_t added_fast(int stored, double *total, const void *const *terms, const double *factors, int k, size_t at,
-                         size_t m, int fresh) {
-    if (k == 0 || !has_avx2()) return 0;
-    if (factors == NULL)
-        FOR_DTYPE(stored, return 0, return add_avx2_f32(total, terms, k, at, m, fresh),
-                  return add_avx2_f16(total, terms, k, at, m, fresh),
-                  return add_avx2_bf16(total, terms, k, at, m, fresh))
-    FOR_DTYPE(stored, return 0, return add_scaled_avx2_f32(total, terms, factors, k, at, m, fresh),
-              return add_scaled_avx2_f16(total, terms, factors, k, at, m, fresh),
-              return add_scaled_avx2_bf16(total, terms, factors, k, at, m, fresh))
-    return 0;
-}
-#else
-static size_t added_fast(int stored, double *total, const void *const *terms, const double *factors, int k, size_t at,
-                         size_t m, int fresh) {
-    (void)stored, (void)total, (void)terms, (void)factors, (void)k, (void)at, (void)m, (void)fresh;
-    return 0;
-}
-
-static size_t blended_fast(int stored, const void *const *terms, int k, size_t at, size_t m, const struct scaling *by,
-                           double limit, float *out, int *bad) {
-    (void)stored, (void)terms, (void)k, (void)at, (void)m, (void)by, (void)limit, (void)out, (void)bad;
-    return 0;
-}
+#define FORM(name) name##_avx512
+#define ON WITH_AVX512
+#define LANES 8
+#define VECTOR __m512d
+#define LOAD_F64(x) _mm512_loadu_pd(x)
+#define LOAD_F32(x) _mm512_cvtps_pd(_mm256_loadu_ps(x))
+#define LOAD_F16(x) _mm512_cvtps_pd(_mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(x))))
+#define LOAD_BF16(x) load_bf16_avx512(x)
+#define STORE_F64(to, v) _mm512_storeu_pd(to, v)
+#define STORE_F32(to, v) _mm256_storeu_ps(to, _mm512_cvtpd_ps(v))
+#define STORE_F16(to, v) _mm_storeu_si128((__m128i *)(to), _mm256_cvtps_ph(odd_avx512(v), _MM_FROUND_TO_NEAREST_INT))
+#define STORE_BF16(to, v) store_bf16_avx512(to, v)
+#define ADD(a, b) _mm512_add_pd(a, b)
+#define MULTIPLY(a, b) _mm512_mul_pd(a, b)
+#define DIVIDE(a, b) _mm512_div_pd(a, b)
+#define SPREAD(x) _mm512_set1_pd(x)
+#define BEYOND(v, limit) (_mm512_cmp_pd_mask(_mm512_abs_pd(v), limit, _CMP_NLT_UQ) != 0)
+#include "_fused_form.h"
 #endif
+
+/* The widest form that may be used: 0 plain, 1 AVX2, 2 AVX-512. */
+static int widest_form = 2;
+
+static int form_here(void) {
+#ifdef HAS_VECTOR_FORMS
+    if (widest_form >= 2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("f16c")) return 2;
+    if (widest_form >= 1 && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("f16c")) return 1;
+#endif
+    return 0;
+}
+
+/* Allows forms up to `widest` from now on (tests compare them all); returns the one that this processor then uses. */
+EXPORT int stockpot_fused_form(int widest) {
+    widest_form = widest;
+    return form_here();
+}
+
+/* How many values a vector form has combined; the rest, or all, is left to the plain one. */
+static size_t combined_fast(int stored, const struct sum *sum, const struct target *target, size_t n, int *bad) {
+#ifdef HAS_VECTOR_FORMS
+    const int form = sum->k == 0 && sum->before == NULL ? 0 : form_here();
+    if (form == 2) return combine_avx512(stored, sum, target, n, bad);
+    if (form == 1) return combine_avx2(stored, sum, target, n, bad);
+#else
+    (void)stored, (void)sum, (void)target, (void)n, (void)bad;
+#endif
+    return 0;
+}
 
 /* Cut to 13 significant bits, the last one set where something was cut ("rounded to odd", Boldo and Melquiond, 2008):
  * exact as a float32 wherever the 16-bit formats have values, and safe to round once more to at most 11 bits. */
@@ -362,34 +349,28 @@ EXPORT CLONES int stockpot_combine(int k, const void *const *terms, const double
         }
     }
     const int fresh = before == NULL && n_used > 0;
-    const struct scaling by = scaling_of(divisor, multiplier);
-    size_t begin = 0;
-    if (fresh && n_unused == 0 && !is_scaled && after == NULL && out != NULL && rounded == F32)
-        begin = blended_fast(stored, used, n_used, 0, n, &by, limit, out, &bad);
-    for (size_t at = begin; at < n; at += BLOCK) {
+    const struct sum sum = {n_used, used, is_scaled ? weights : NULL, before};
+    const struct target target = {after, scaling_of(divisor, multiplier), rounded, limit, out};
+    for (int i = 0; i < n_unused; i++)
+        FOR_DTYPE(stored, bad |= is_not_finite_f64(unused[i], 0, n), bad |= is_not_finite_f32(unused[i], 0, n),
+                  bad |= is_not_finite_f16(unused[i], 0, n), bad |= is_not_finite_bf16(unused[i], 0, n))
+    for (size_t at = combined_fast(stored, &sum, &target, n, &bad); at < n; at += BLOCK) {
         const size_t m = n - at < BLOCK ? n - at : BLOCK;
-        for (int i = 0; i < n_unused; i++)
-            FOR_DTYPE(stored, bad |= is_not_finite_f64(unused[i], at, m), bad |= is_not_finite_f32(unused[i], at, m),
-                      bad |= is_not_finite_f16(unused[i], at, m), bad |= is_not_finite_bf16(unused[i], at, m))
         if (before != NULL)
             memcpy(total, before + at, m * sizeof *total);
         else if (!fresh)
             memset(total, 0, m * sizeof *total);
-        const size_t done = added_fast(stored, total, used, is_scaled ? weights : NULL, n_used, at, m, fresh);
-        double *rest = total + done;
-        const size_t from = at + done, left = m - done;
         if (is_scaled)
-            FOR_DTYPE(stored, add_scaled_f64(rest, used, weights, n_used, from, left, fresh),
-                      add_scaled_f32(rest, used, weights, n_used, from, left, fresh),
-                      add_scaled_f16(rest, used, weights, n_used, from, left, fresh),
-                      add_scaled_bf16(rest, used, weights, n_used, from, left, fresh))
+            FOR_DTYPE(stored, add_scaled_f64(total, used, weights, n_used, at, m, fresh),
+                      add_scaled_f32(total, used, weights, n_used, at, m, fresh),
+                      add_scaled_f16(total, used, weights, n_used, at, m, fresh),
+                      add_scaled_bf16(total, used, weights, n_used, at, m, fresh))
         else
-            FOR_DTYPE(stored, add_f64(rest, used, n_used, from, left, fresh),
-                      add_f32(rest, used, n_used, from, left, fresh), add_f16(rest, used, n_used, from, left, fresh),
-                      add_bf16(rest, used, n_used, from, left, fresh))
+            FOR_DTYPE(stored, add_f64(total, used, n_used, at, m, fresh), add_f32(total, used, n_used, at, m, fresh),
+                      add_f16(total, used, n_used, at, m, fresh), add_bf16(total, used, n_used, at, m, fresh))
         if (after != NULL) memcpy(after + at, total, m * sizeof *total);
         if (out == NULL) continue;
-        scale(total, m, &by);
+        scale(total, m, &target.by);
         FOR_DTYPE(rounded, bad |= round_f64(total, (double *)out + at, m, limit),
                   bad |= round_f32(total, (float *)out + at, m, limit),
                   bad |= round_f16(total, (uint16_t *)out + at, m, limit),

@@ -15,12 +15,14 @@ __all__ = ["LIBRARY", "FileSum", "Native", "load", "scratch_bytes"]
 
 #: Built beside this file when the package is; see hatch_build.py.
 LIBRARY = Path(__file__).with_name("_fused.so")
-_INTERFACE_VERSION = 2
+_INTERFACE_VERSION = 3
 _CODES = {"F64": 0, "F32": 1, "F16": 2, "BF16": 3}
 _READ_FAILED = -2
 #: As in `_fused.c`.
 _MOST_FILES = 64
-_LEAST_STEP, _LARGEST_STEP, _NEAR_ELEMENTS = 2**12, 2**17, 2**20
+#: Elements of one read, at least and at most, and of all files' reads together: these stay in a core's share of the
+#: cache (with twice as many, two cores take as long as one).
+_LEAST_STEP, _LARGEST_STEP, _NEAR_ELEMENTS = 2**12, 2**17, 2**19
 _NO_ROUNDING = (1.0, 1.0, 0, 0.0, None)
 
 
@@ -44,6 +46,18 @@ class Native:
             real, real, number, real, pointer,
         ]  # fmt: skip
         self.read_and_combine.restype = number
+        self._use_form: Any = library.stockpot_fused_form
+
+    def allow_form(self, widest: int) -> int:
+        """Lets it use vectors up to a width, in this process, from now on; all forms give the same bits.
+
+        Args:
+            widest: 0 plain C, 1 AVX2, 2 AVX-512.
+
+        Returns:
+            The form that this processor uses then.
+        """
+        return int(self._use_form(widest))
 
     def takes(self, dtypes: Iterable[str]) -> bool:
         """Whether it knows all these dtypes."""
