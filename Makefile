@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 BENCH  := out/benchmarks/quick
-BUILT_FROM := pyproject.toml constraints.txt hatch_build.py src/stockpot/kernel/_fused.c src/stockpot/kernel/_fused_form.h
+BUILT_FROM := pyproject.toml constraints.txt hatch_build.py $(wildcard src/stockpot/kernel/_fused*.[ch])
 # Interpreters and pip write nothing outside the checkout but pip's own cache.
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 

@@ -135,6 +135,33 @@ def test_every_value_near_a_rounding_border_is_rounded_alike(output: str) -> Non
 
 @needs_it
 @pytest.mark.usefixtures("form")
+@pytest.mark.parametrize("dtype", ["F16", "BF16"])
+def test_sums_that_float32_holds_exactly_and_those_that_it_does_not(dtype: str) -> None:
+    """Groups of places with codes at every distance of exponents: sums as long as can be, as large as can be, any."""
+    rng = np.random.default_rng(DTYPES.index(dtype))
+    mantissa, n_exponents = (10, 31) if dtype == "F16" else (7, 255)
+    n, n_valid = 96, 0
+    for k, apart in itertools.product([1, 2, 3, 5, 8, 9, MOST_TERMS], [*range(18), n_exponents - 1]):
+        highest = rng.integers(apart, max(apart + 1, n_exponents - 6), n)
+        highest[32:64] = n_exponents - 1
+        exponents = highest - rng.integers(0, apart + 1, (k, n))
+        exponents[:-1, :64], exponents[-1] = highest[:64], highest - apart
+        fractions, negative = rng.integers(0, 2**mantissa, (k, n)), rng.integers(0, 2, (k, n))
+        fractions[:, :64], negative[:, :64] = 2**mantissa - 1, negative[0, :64]
+        codes = exponents << mantissa | fractions | negative << 15
+        terms = [row.astype("<u2").tobytes() for row in codes]
+        for output in ("F64", dtype):
+            given = (terms, [1.0] * k, dtype, n, output, (2.0 * k, 1.0), None)
+            expected, found = outcome(portable.combine, *given), outcome(COMPILED, *given)
+            assert (found[0], found[2]) == (expected[0], expected[2])
+            if expected[0]:
+                n_valid += 1
+                assert found[1] == expected[1]
+    assert n_valid > 200
+
+
+@needs_it
+@pytest.mark.usefixtures("form")
 def test_the_total_may_be_handed_on_in_place() -> None:
     rng = np.random.default_rng(0)
     terms = [buffer(common_values(rng, "F32", 700)) for _ in range(5)]

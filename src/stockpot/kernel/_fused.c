@@ -41,7 +41,6 @@
 
 #if defined(__x86_64__) && defined(__GNUC__)
 #define HAS_VECTOR_FORMS 1
-#include <immintrin.h>
 #endif
 
 enum dtype { F64 = 0, F32 = 1, F16 = 2, BF16 = 3 };
@@ -148,13 +147,30 @@ INLINE struct scaling scaling_of(double divisor, double multiplier) {
     return by;
 }
 
+/* Bounds of the 16-bit codes whose sums are exact in float32: see `is_exact` in `_fused_form.h`. */
+struct exactness {
+    uint16_t range, highest;
+};
+
 /* What is summed: terms[k], factors[k] or NULL where all are 1; before may be NULL where k > 0. */
 struct sum {
     int k;
     const void *const *terms;
     const double *factors;
     const double *before;
+    struct exactness exact_bf16, exact_f16;
 };
+
+/* bfloat16 has 8 significant bits, 8 of exponent and the range of float32; float16 has 11 and 5 and lies well inside. A
+ * difference of exponents of 24 - 8 or 24 - 11 minus those bits that k terms may add is exact. */
+INLINE struct sum sum_of(int k, const void *const *terms, const double *factors, const double *before) {
+    int more = 0;
+    while (1 << more < k) more++;
+    const struct exactness bf16 = {(uint16_t)((16 - more) << 7), (uint16_t)((253 - more) << 7)};
+    const struct exactness f16 = {(uint16_t)((13 - more) << 10), 0x7BFF};
+    const struct sum sum = {k, terms, factors, before, bf16, f16};
+    return sum;
+}
 
 /* What becomes of it; after and out may be NULL. */
 struct target {
@@ -166,84 +182,7 @@ struct target {
 };
 
 #ifdef HAS_VECTOR_FORMS
-/* Rounding to 16 bits as below (`to_odd`, `to_bf16`), in vectors; to float16 in hardware, which rounds as `to_f16`. */
-#define WITH_AVX2 __attribute__((target("avx2,f16c")))
-#define INLINE_AVX2 static inline __attribute__((always_inline, target("avx2,f16c")))
-
-INLINE_AVX2 __m128 odd_avx2(__m256d value) {
-    const __m256i cut = _mm256_set1_epi64x(((int64_t)1 << 40) - 1), bits = _mm256_castpd_si256(value);
-    const __m256i sticky = _mm256_add_epi64(_mm256_and_si256(bits, cut), cut);
-    return _mm256_cvtpd_ps(_mm256_castsi256_pd(_mm256_andnot_si256(cut, _mm256_or_si256(bits, sticky))));
-}
-INLINE_AVX2 void store_bf16_avx2(uint16_t *to, __m256d value) {
-    const __m128i bits = _mm_castps_si128(odd_avx2(value));
-    const __m128i last = _mm_and_si128(_mm_srli_epi32(bits, 16), _mm_set1_epi32(1));
-    const __m128i high = _mm_srli_epi32(_mm_add_epi32(bits, _mm_add_epi32(last, _mm_set1_epi32(0x7FFF))), 16);
-    _mm_storel_epi64((__m128i *)to, _mm_packus_epi32(high, high));
-}
-INLINE_AVX2 __m256d load_bf16_avx2(const uint16_t *x) {
-    const __m128i wide = _mm_cvtepu16_epi32(_mm_loadl_epi64((const __m128i *)x));
-    return _mm256_cvtps_pd(_mm_castsi128_ps(_mm_slli_epi32(wide, 16)));
-}
-
-#define FORM(name) name##_avx2
-#define ON WITH_AVX2
-#define LANES 4
-#define VECTOR __m256d
-#define LOAD_F64(x) _mm256_loadu_pd(x)
-#define LOAD_F32(x) _mm256_cvtps_pd(_mm_loadu_ps(x))
-#define LOAD_F16(x) _mm256_cvtps_pd(_mm_cvtph_ps(_mm_loadl_epi64((const __m128i *)(x))))
-#define LOAD_BF16(x) load_bf16_avx2(x)
-#define STORE_F64(to, v) _mm256_storeu_pd(to, v)
-#define STORE_F32(to, v) _mm_storeu_ps(to, _mm256_cvtpd_ps(v))
-#define STORE_F16(to, v) _mm_storel_epi64((__m128i *)(to), _mm_cvtps_ph(odd_avx2(v), _MM_FROUND_TO_NEAREST_INT))
-#define STORE_BF16(to, v) store_bf16_avx2(to, v)
-#define ADD(a, b) _mm256_add_pd(a, b)
-#define MULTIPLY(a, b) _mm256_mul_pd(a, b)
-#define DIVIDE(a, b) _mm256_div_pd(a, b)
-#define SPREAD(x) _mm256_set1_pd(x)
-#define BEYOND(v, limit) \
-    (_mm256_movemask_pd(_mm256_cmp_pd(_mm256_andnot_pd(_mm256_set1_pd(-0.0), v), limit, _CMP_NLT_UQ)) != 0)
-#include "_fused_form.h"
-
-#define WITH_AVX512 __attribute__((target("avx512f,avx2,f16c")))
-#define INLINE_AVX512 static inline __attribute__((always_inline, target("avx512f,avx2,f16c")))
-
-INLINE_AVX512 __m256 odd_avx512(__m512d value) {
-    const __m512i cut = _mm512_set1_epi64(((int64_t)1 << 40) - 1), bits = _mm512_castpd_si512(value);
-    const __m512i sticky = _mm512_add_epi64(_mm512_and_si512(bits, cut), cut);
-    return _mm512_cvtpd_ps(_mm512_castsi512_pd(_mm512_andnot_si512(cut, _mm512_or_si512(bits, sticky))));
-}
-INLINE_AVX512 void store_bf16_avx512(uint16_t *to, __m512d value) {
-    const __m256i bits = _mm256_castps_si256(odd_avx512(value));
-    const __m256i last = _mm256_and_si256(_mm256_srli_epi32(bits, 16), _mm256_set1_epi32(1));
-    const __m256i sum = _mm256_add_epi32(bits, _mm256_add_epi32(last, _mm256_set1_epi32(0x7FFF)));
-    const __m512i high = _mm512_castsi256_si512(_mm256_srli_epi32(sum, 16));
-    _mm_storeu_si128((__m128i *)to, _mm256_castsi256_si128(_mm512_cvtepi32_epi16(high)));
-}
-INLINE_AVX512 __m512d load_bf16_avx512(const uint16_t *x) {
-    const __m256i wide = _mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)x));
-    return _mm512_cvtps_pd(_mm256_castsi256_ps(_mm256_slli_epi32(wide, 16)));
-}
-
-#define FORM(name) name##_avx512
-#define ON WITH_AVX512
-#define LANES 8
-#define VECTOR __m512d
-#define LOAD_F64(x) _mm512_loadu_pd(x)
-#define LOAD_F32(x) _mm512_cvtps_pd(_mm256_loadu_ps(x))
-#define LOAD_F16(x) _mm512_cvtps_pd(_mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(x))))
-#define LOAD_BF16(x) load_bf16_avx512(x)
-#define STORE_F64(to, v) _mm512_storeu_pd(to, v)
-#define STORE_F32(to, v) _mm256_storeu_ps(to, _mm512_cvtpd_ps(v))
-#define STORE_F16(to, v) _mm_storeu_si128((__m128i *)(to), _mm256_cvtps_ph(odd_avx512(v), _MM_FROUND_TO_NEAREST_INT))
-#define STORE_BF16(to, v) store_bf16_avx512(to, v)
-#define ADD(a, b) _mm512_add_pd(a, b)
-#define MULTIPLY(a, b) _mm512_mul_pd(a, b)
-#define DIVIDE(a, b) _mm512_div_pd(a, b)
-#define SPREAD(x) _mm512_set1_pd(x)
-#define BEYOND(v, limit) (_mm512_cmp_pd_mask(_mm512_abs_pd(v), limit, _CMP_NLT_UQ) != 0)
-#include "_fused_form.h"
+#include "_fused_x86.h"
 #endif
 
 /* The widest form that may be used: 0 plain, 1 AVX2, 2 AVX-512. */
@@ -251,7 +190,7 @@ static int widest_form = 2;
 
 static int form_here(void) {
 #ifdef HAS_VECTOR_FORMS
-    if (widest_form >= 2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("f16c")) return 2;
+    if (widest_form >= 2 && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("f16c")) return 2;
     if (widest_form >= 1 && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("f16c")) return 1;
 #endif
     return 0;
@@ -349,7 +288,7 @@ EXPORT CLONES int stockpot_combine(int k, const void *const *terms, const double
         }
     }
     const int fresh = before == NULL && n_used > 0;
-    const struct sum sum = {n_used, used, is_scaled ? weights : NULL, before};
+    const struct sum sum = sum_of(n_used, used, is_scaled ? weights : NULL, before);
     const struct target target = {after, scaling_of(divisor, multiplier), rounded, limit, out};
     for (int i = 0; i < n_unused; i++)
         FOR_DTYPE(stored, bad |= is_not_finite_f64(unused[i], 0, n), bad |= is_not_finite_f32(unused[i], 0, n),

@@ -11,7 +11,7 @@ from stockpot.types import Checkpoint, TensorSpec
 __all__ = ["CHUNK_ELEMENTS", "Chunk", "Span", "aligned", "read_bytes", "spans"]
 
 #: Elements handled at once: large enough that calls cost nothing, small enough to stay in a processor's cache.
-CHUNK_ELEMENTS = 2**17
+CHUNK_ELEMENTS = 2**18
 
 
 @dataclass(frozen=True, slots=True)
