@@ -292,15 +292,19 @@ def plain_table(rows: Sequence[dict[str, Any]], column: str) -> Iterator[str]:
 
 
 def marginal(rows: Sequence[dict[str, Any]]) -> str:
-    """What 8 more cost, in medians, against reading 8."""
+    """What 8 more cost from 8 up to the most, in medians, against reading 8."""
     by_k = {row["k"]: row for row in rows}
-    if not {8, 16} <= set(by_k):
+    most = max(by_k)
+    if 8 not in by_k or most == 8:
         return ""
-    more = statistics.median(by_k[16]["cpu_s"]) - statistics.median(by_k[8]["cpu_s"])
-    reading = statistics.median(c["cpu_s"] for c in by_k[16]["limit"]) - statistics.median(
-        c["cpu_s"] for c in by_k[8]["limit"]
+    steps = (most - 8) / 8
+    more = (statistics.median(by_k[most]["cpu_s"]) - statistics.median(by_k[8]["cpu_s"])) / steps
+    limits = [statistics.median(cost["cpu_s"] for cost in by_k[k]["limit"]) for k in (8, most)]
+    reading = (limits[1] - limits[0]) / steps
+    return (
+        f"From 8 to {most}, 8 more checkpoints cost {more:.2f} CPU s; `cat` of them {reading:.2f} "
+        f"(ratio {more / reading:.2f}).\n"
     )
-    return f"8 more checkpoints cost {more:.2f} CPU s; `cat` of them {reading:.2f} (ratio {more / reading:.2f}).\n"
 
 
 def middle(ratios: Sequence[float]) -> str:
