@@ -110,6 +110,9 @@ def measured(scratch: Path, model: Path, precision: str, device: str, n_texts: i
     ways["stockpot, with tokenisation"] = lambda: (forget_tokens(task), task.predict(soup, "test").logits)[1]
     trainer, tokens = trainer_of(scratch, model, precision, device, texts)
     ways["Trainer.predict"] = lambda: trainer.predict(tokens).predictions
+    if precision != "fp32":
+        plain, _ = trainer_of(scratch, model, "fp32", device, texts)
+        ways["Trainer.predict, fp32"] = lambda: plain.predict(tokens).predictions
     ways["pipeline"] = piped(model, precision, device, texts)
     seconds: dict[str, list[dict[str, float]]] = {name: [] for name in ways}
     logits: dict[str, Any] = {}
@@ -214,7 +217,7 @@ def processor() -> str:
         return platform.processor() or platform.machine()
     text = information.read_text()
     name = next((line.split(":", 1)[1].strip() for line in text.splitlines() if line.startswith("model name")), "")
-    return f"{name} ({'with' if 'amx_bf16' in text else 'without'} bf16 units)"
+    return f"{name} ({'with' if '_bf16' in text else 'without'} bf16 units)"
 
 
 if __name__ == "__main__":

@@ -190,7 +190,6 @@ def quickstart(folder: Path) -> Recorded:
 
     from stockpot.config import task_config
     from stockpot.tasks import load_task
-    from stockpot.tasks.batches import rows_by_bucket
     from stockpot.tasks.classifier import encoded
 
     config = json.loads((folder / "experiment.json").read_text(encoding="utf-8"))["experiment"]
@@ -208,7 +207,7 @@ def quickstart(folder: Path) -> Recorded:
             found[tuple(about["ingredients"])] = arrays["logits"]
     own = np.stack([found[(name,)] for name in names])
     batch_size = config["task"]["evaluation"]["batch_size"]
-    world = Recorded(labels, list(rows_by_bucket(encodings).values()), own, batch_size)
+    world = Recorded(labels, list(encodings.rows_by_bucket(batch_size).values()), own, batch_size)
     world.by_names, world.names = found, names
     return world
 

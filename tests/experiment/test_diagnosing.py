@@ -140,7 +140,7 @@ def test_a_start_in_another_dtype_is_compared_all_the_same(home: Path, folders: 
     assert found(result) == {}
     assert result.skipped == ("scores, midpoints, overlap: no --task",)
     base, dtype = load_file("base/model.safetensors"), load_file("run-1/model.safetensors")["classifier.bias"].dtype
-    change("run-1", lambda _: {name: (tensor * (1 + 1e-5)).to(dtype) for name, tensor in base.items()})
+    change("run-1", lambda _: {name: (tensor * (1 + 1e-6)).to(dtype) for name, tensor in base.items()})
     assert found(look()) == {"barely_moved": ("run-1",)}
 
 

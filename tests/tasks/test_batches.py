@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stockpot.recipes import single
-from stockpot.tasks.batches import bucket_of
-from stockpot.tasks.classifier import ResidentClassifier, tokenised
+from stockpot.tasks.batches import bucket_of, fixed_batch, rows_by_bucket
+from stockpot.tasks.classifier import ResidentClassifier, encoded, tokenised
 from stockpot.tasks.hardware import Hardware
 from stockpot.types import Ingredient
 from tiny_models import tiny_classifier, tiny_fine_tunes, tiny_rows
@@ -57,9 +58,34 @@ def reference(request, tiny):
 @settings(deadline=None, derandomize=True, max_examples=15)
 def test_order_and_companions_change_no_bit(reference, tiny, order, n_kept) -> None:
     model, expected = reference
-    kept = order[:n_kept]
-    got = logits(model, tiny / "run-0", [TEXTS[row] for row in kept])
-    assert np.array_equal(got, expected[kept])
+    encodings = encoded(tiny / "run-0", TEXTS, max_length=16)
+    buckets = encodings.rows_by_bucket(4)
+    bucket_by_row = {row: bucket for bucket, rows in buckets.items() for row in rows}
+    for bucket in buckets:
+        kept = [row for row in order[:n_kept] if bucket_by_row[row] == bucket]
+        batches = [fixed_batch(encodings, kept[at : at + 4], 4, bucket) for at in range(0, len(kept), 4)]
+        for batch, part in zip(batches, model.logits_by_batch(batches), strict=True):
+            assert np.array_equal(part, expected[batch.rows])
+
+
+@given(st.lists(st.integers(1, 9), min_size=1, max_size=40), st.integers(1, 8), st.integers(9, 12))
+@settings(deadline=None, derandomize=True)
+def test_no_other_bounds_of_buckets_make_fewer_tokens(lengths, batch_size, max_length) -> None:
+    def n_tokens(buckets: dict[int, list[int]]) -> int:
+        return sum(-(-len(rows) // batch_size) * batch_size * bucket for bucket, rows in buckets.items())
+
+    found = rows_by_bucket(lengths, batch_size=batch_size, max_length=max_length)
+    assert sorted(row for rows in found.values() for row in rows) == list(range(len(lengths)))
+    assert list(found) == sorted(found)
+    assert all(found.values())
+    assert all(lengths[row] <= bucket for bucket, rows in found.items() for row in rows)
+    present = sorted(set(lengths))
+    for n_below in range(len(present)):
+        for below in combinations(present[:-1], n_below):
+            bounds, other = (*below, present[-1]), dict[int, list[int]]()
+            for row, length in enumerate(lengths):
+                other.setdefault(next(bound for bound in bounds if bound >= length), []).append(row)
+            assert n_tokens(found) <= n_tokens(other)
 
 
 def test_left_padding_follows_the_tokenizer(tiny, tmp_path) -> None:

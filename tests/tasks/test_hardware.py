@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from stockpot.errors import ConfigError, MissingExtraError
+from stockpot.tasks import hardware
 from stockpot.tasks.hardware import choose_hardware, import_hf, single_threaded
 
 
@@ -17,6 +18,14 @@ def test_what_is_asked_for_is_taken() -> None:
     assert chosen.precision == "fp32"
     assert chosen.device == "cuda" or not torch.cuda.is_available()
     assert choose_hardware(device="cpu", precision="auto").precision in {"fp32", "bf16"}
+
+
+@pytest.mark.parametrize(
+    ("flags", "precision"), [({"amx_bf16"}, "bf16"), ({"avx512_bf16", "avx2"}, "bf16"), ({"avx2"}, "fp32")]
+)
+def test_bf16_is_for_processors_that_have_it(monkeypatch, flags, precision) -> None:
+    monkeypatch.setattr(hardware, "_cpu_flags", lambda: frozenset(flags))
+    assert choose_hardware(device="cpu", precision="auto").precision == precision
 
 
 def test_a_device_that_is_not_there(monkeypatch) -> None:

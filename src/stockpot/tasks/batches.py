@@ -1,12 +1,14 @@
-"""Batches of fixed shape: an example's logits depend on the example alone, not on its companions or the order.
+"""Batches of fixed shape: an example's logits do not depend on its companions or the order.
 
-An example's bucket is a function of its own length; every batch has exactly `batch_size` rows of one bucket, the last
-one filled up with dummies. At a fixed shape the order of the rows does not change a row's logits, so rows may be
-reordered without changing a decision.
+An example's bucket is a function of its own length, with bounds that are the split's; every batch has exactly
+`batch_size` rows of one bucket, the last one filled up with dummies. At a fixed shape the order of the rows does not
+change a row's logits, so rows may be reordered without changing a decision.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_left
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +18,7 @@ import numpy as np
 __all__ = ["Batch", "Encodings", "bucket_of", "fixed_batch", "fixed_batches", "loose_batches", "rows_by_bucket"]
 
 # (up to this length, multiples of this): fine steps where texts are short, since padding costs as much as tokens.
-_STEPS = ((32, 4), (64, 8), (128, 16))
+_STEPS = ((32, 1), (128, 4), (512, 16))
 _LAST_STEP = 32
 
 
@@ -44,13 +46,18 @@ class Encodings:
     padding_side: str
     max_length: int
 
+    def rows_by_bucket(self, batch_size: int) -> dict[int, list[int]]:
+        """See the function of this name."""
+        lengths = [len(tokens) for tokens in self.inputs["input_ids"]]
+        return rows_by_bucket(lengths, batch_size=batch_size, max_length=self.max_length)
+
 
 def bucket_of(length: int, max_length: int) -> int:
-    """The padded length of an example with `length` tokens; at most `max_length`.
+    """The least padded length of an example with `length` tokens; at most `max_length`.
 
     Example:
-        >>> [bucket_of(n, 128) for n in (1, 4, 5, 33, 70, 128)]
-        [4, 4, 8, 40, 80, 128]
+        >>> [bucket_of(n, 512) for n in (1, 31, 33, 70, 129, 512)]
+        [1, 31, 36, 72, 144, 512]
     """
     step = next((step for limit, step in _STEPS if length <= limit), _LAST_STEP)
     return min(-(-length // step) * step, max_length)
@@ -68,17 +75,48 @@ def fixed_batches(encodings: Encodings, *, batch_size: int) -> list[Batch]:
     """
     return [
         fixed_batch(encodings, rows[start : start + batch_size], batch_size, bucket)
-        for bucket, rows in rows_by_bucket(encodings).items()
+        for bucket, rows in encodings.rows_by_bucket(batch_size).items()
         for start in range(0, len(rows), batch_size)
     ]
 
 
-def rows_by_bucket(encodings: Encodings) -> dict[int, list[int]]:
-    """Padded length -> the examples that have it, shortest bucket first."""
-    by_bucket: dict[int, list[int]] = {}
-    for row, tokens in enumerate(encodings.inputs["input_ids"]):
-        by_bucket.setdefault(bucket_of(len(tokens), encodings.max_length), []).append(row)
-    return dict(sorted(by_bucket.items()))
+def rows_by_bucket(lengths: Sequence[int], *, batch_size: int, max_length: int) -> dict[int, list[int]]:
+    """Padded length -> the examples that have it, shortest bucket first; bounds are where all batches cost least.
+
+    The cost is the number of tokens of all batches, padding and dummies included. Few examples of a length of their
+    own share the next larger bucket, so that no batch is made of dummies.
+
+    Args:
+        lengths: [n] tokens of each example.
+        batch_size: rows of every batch, at least 1.
+        max_length: the largest bucket.
+
+    Example:
+        >>> rows_by_bucket([3, 9, 3, 4, 9, 9], batch_size=3, max_length=16)
+        {4: [0, 2, 3], 9: [1, 4, 5]}
+    """
+    least = [bucket_of(length, max_length) for length in lengths]
+    bounds = _cheapest_bounds(sorted(Counter(least).items()), batch_size)
+    found: dict[int, list[int]] = {bound: [] for bound in bounds}
+    for row, bucket in enumerate(least):
+        found[bounds[bisect_left(bounds, bucket)]].append(row)
+    return found
+
+
+def _cheapest_bounds(counts: Sequence[tuple[int, int]], batch_size: int) -> list[int]:
+    """Which of the padded lengths in (length, examples), ascending, to keep: the best cut, by dynamic programming."""
+    n_up_to = np.cumsum([0, *(n for _, n in counts)])
+    costs, cuts = [0], []
+    for stop, (length, _) in enumerate(counts, start=1):
+        n_batches = -(-(n_up_to[stop] - n_up_to[:stop]) // batch_size)
+        options = np.asarray(costs) + n_batches * batch_size * length
+        cuts.append(int(options.argmin()))
+        costs.append(int(options.min()))
+    kept, stop = [], len(counts)
+    while stop:
+        kept.append(counts[stop - 1][0])
+        stop = cuts[stop - 1]
+    return kept[::-1]
 
 
 def loose_batches(encodings: Encodings, rows: Sequence[int], *, batch_size: int) -> list[Batch]:

@@ -82,8 +82,8 @@ def _devices(torch: ModuleType) -> list[str]:
 def _has_fast_bf16(torch: ModuleType, device: str) -> bool:
     if device == "cuda":
         return bool(torch.cuda.is_bf16_supported())
-    # AMX doubles the speed of bf16 over fp32; AVX-512 BF16 alone gains little, older processors lose by it.
-    return device == "cpu" and "amx_bf16" in _cpu_flags()
+    # Measured (docs/design/speed.md): either doubles matrix products; processors without imitate bf16 and lose by it.
+    return device == "cpu" and not _cpu_flags().isdisjoint({"amx_bf16", "avx512_bf16"})
 
 
 def _cpu_flags() -> frozenset[str]:

@@ -12,7 +12,7 @@ import numpy as np
 from stockpot._cores import available_cores
 from stockpot.config import LmTaskConfig
 from stockpot.errors import ConfigError, EvaluationError
-from stockpot.tasks.batches import Batch, bucket_of
+from stockpot.tasks.batches import Batch, bucket_of, rows_by_bucket
 from stockpot.tasks.classifier import ResidentClassifier, load_tokenizer
 from stockpot.tasks.data import Split, check_overlap
 from stockpot.tasks.gradients import MICRO_ROWS, SummedLoss, cross_entropy
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["LanguageModel"]
 
 #: Raised whenever the way from text to log-likelihoods changes: older predictions are then not reused.
-PREPROCESSING_VERSION = 1
+PREPROCESSING_VERSION = 2
 
 
 class LanguageModel(TextClassification):
@@ -137,11 +137,9 @@ class LanguageModel(TextClassification):
         return max(len(scored.tokens) for scored in self._rows[split][row])
 
     def _rows_by_bucket(self, split: str) -> dict[int, list[int]]:
-        max_length = self.config.evaluation.max_length
-        found: dict[int, list[int]] = {}
-        for row in range(self.n_examples(split)):
-            found.setdefault(bucket_of(self._length(split, row), max_length), []).append(row)
-        return dict(sorted(found.items()))
+        settings = self.config.evaluation
+        lengths = [self._length(split, row) for row in range(self.n_examples(split))]
+        return rows_by_bucket(lengths, batch_size=settings.batch_size, max_length=settings.max_length)
 
     def _batch(self, split: str, rows: Sequence[int], batch_size: int, bucket: int) -> Batch:
         tokens = np.zeros((batch_size, len(self.label_names), bucket), dtype=np.int64)

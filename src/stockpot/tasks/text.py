@@ -17,7 +17,7 @@ from stockpot.config import TaskConfig
 from stockpot.errors import ConfigError
 from stockpot.metrics import METRICS, per_example
 from stockpot.recipes import fold_logit_scale
-from stockpot.tasks.batches import Batch, Encodings, fixed_batch, loose_batches, rows_by_bucket
+from stockpot.tasks.batches import Batch, Encodings, fixed_batch, loose_batches
 from stockpot.tasks.classifier import ResidentClassifier, encoded
 from stockpot.tasks.data import Split, check_overlap, digest, encode_labels, encode_numbers, load_splits
 from stockpot.tasks.gradients import (
@@ -44,7 +44,7 @@ __all__ = [
 ]
 
 #: Raised whenever the way from text to logits changes: older predictions are then not reused.
-PREPROCESSING_VERSION = 1
+PREPROCESSING_VERSION = 2
 
 
 class TextClassification:
@@ -387,7 +387,7 @@ class TextClassification:
         return self._batches[split]
 
     def _rows_by_bucket(self, split: str) -> dict[int, list[int]]:
-        return rows_by_bucket(self._encodings(split))
+        return self._encodings(split).rows_by_bucket(self.config.evaluation.batch_size)
 
     def _batch(self, split: str, rows: Sequence[int], batch_size: int, bucket: int) -> Batch:
         return fixed_batch(self._encodings(split), rows, batch_size, bucket)
