@@ -24,7 +24,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import date
 from importlib.metadata import version
 from itertools import product
@@ -36,7 +36,7 @@ import numpy as np
 from stockpot.journal.blobs import read_blob
 from stockpot.recipes import add_share, greedy, single
 from stockpot.tasks.racing import hard_first, margins, race
-from stockpot.types import Incumbent, Ingredient, Score, Soup
+from stockpot.types import Coefficients, Incumbent, Ingredient, Score, Soup
 
 Array = np.ndarray[Any, Any]
 N_CLASSES, BATCH = 12, 64
@@ -160,13 +160,17 @@ class MadeUp(World):
 
 
 class Recorded(World):
-    """Logits of soups by the names of their ingredients."""
+    """Logits of soups by the names of their ingredients; what the run gave up early is predicted now."""
 
     by_names: dict[tuple[str, ...], Array]
     names: Sequence[str]
+    predict: Callable[[tuple[str, ...]], Array]
 
     def logits(self, soup: Soup) -> Array:
-        return self.by_names[tuple(self.names[int(ingredient.name)] for ingredient in soup.ingredients)]
+        names = tuple(self.names[int(ingredient.name)] for ingredient in soup.ingredients)
+        if names not in self.by_names:
+            self.by_names[names] = self.predict(names)
+        return self.by_names[names]
 
 
 def made_up(k: int, accuracy: float, n: int, alike: float, unequal: float, mixing: float) -> World:
@@ -209,6 +213,13 @@ def quickstart(folder: Path) -> Recorded:
     batch_size = config["task"]["evaluation"]["batch_size"]
     world = Recorded(labels, list(encodings.rows_by_bucket(batch_size).values()), own, batch_size)
     world.by_names, world.names = found, names
+
+    def predict(members: tuple[str, ...]) -> Array:
+        parts = tuple(Ingredient(name, str(folder / "ingredients" / name)) for name in members)
+        logits: Array = task.predict(Soup(parts, Coefficients.equal(len(parts)), "greedy"), "held_out").logits
+        return logits
+
+    world.predict = predict
     return world
 
 
@@ -218,8 +229,8 @@ def mixing_of(world: Recorded) -> float:
     apart = float(own.var(axis=0, ddof=1).mean())
     added = []
     for names, logits in world.by_names.items():
-        members = [world.names.index(name) for name in names]
-        if len(members) > 1:
+        if len(names) > 1 and set(names) <= set(world.names):
+            members = [world.names.index(name) for name in names]
             added.append(float(np.square(logits - logits.mean(-1, keepdims=True) - own[members].mean(0)).mean()))
     return math.sqrt(sum(added) / len(added) / apart)
 
