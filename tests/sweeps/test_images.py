@@ -192,3 +192,15 @@ def test_settings_that_need_timm_name_the_extra(home: Path, tmp_path: Path, monk
     require_timm_for(RunSettings(flip=True))
     with pytest.raises(MissingExtraError, match="mixup and cutmix needs 'timm'"):
         require_timm_for(RunSettings(mixup=0.1, cutmix=0.1))
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB"])
+def test_rand_augment_takes_grey_images_and_coloured_ones(mode: str) -> None:
+    pytest.importorskip("timm")
+    from PIL import Image
+
+    augment = augmenter(RunSettings(rand_augment_magnitude=9, rand_augment_layers=2, random_resized_crop=0.5))
+    assert augment is not None
+    image = Image.fromarray(np.arange(32 * 32, dtype=np.uint32).astype(np.uint8).reshape(32, 32)).convert(mode)
+    seen = {augment(image).tobytes() for _ in range(100)}  # every operation comes up
+    assert len(seen) > 20

@@ -102,6 +102,20 @@ def test_parquet_gives_the_same_rows(folder: Path) -> None:
     assert "did you mean 'text'" in str(refusal(data(file="b.parquet", text="txt"), folder))
 
 
+@pytest.mark.parametrize("maker", ["new_file", "new_stream"])
+def test_arrow_gives_the_same_rows(folder: Path, maker: str) -> None:
+    pyarrow = pytest.importorskip("pyarrow")
+    table = pyarrow.Table.from_pylist(ROWS)
+    with getattr(pyarrow.ipc, maker)(str(folder / "b.arrow"), table.schema) as file:
+        file.write_table(table)
+    read = load_splits(data(file="b.arrow"), folder=folder)["held_out"]
+    assert digest(read) == digest(load_splits(data(), folder=folder)["held_out"])
+    (folder / "c.arrow").write_bytes(b"ARROW1 nonsense")
+    assert "c.arrow cannot be read" in refusal(data(file="c.arrow"), folder).message
+    assert "did you mean 'text'" in str(refusal(data(file="b.arrow", text="txt"), folder))
+    assert "no such file" in refusal(data(file="d.arrow"), folder).message
+
+
 def test_parquet_without_pyarrow_names_the_extra(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class Missing:
         def find_spec(self, name: str, *_: object) -> None:
@@ -348,6 +362,13 @@ def test_the_tasks_order_comes_before_the_models(
 ) -> None:
     held_out = labelled("held_out", ["a", "b"])
     assert encode_labels({"held_out": held_out}, labels, model_labels=model_labels).ids["held_out"].tolist() == expected
+
+
+def test_the_models_own_names_in_another_order_are_refused() -> None:
+    held_out = Split("held_out", (("x",), ("y",)), ("a", "b"), ("f:2", "f:3"))
+    with pytest.raises(DataError, match="the model's outputs are, in order, b, a"):
+        encode_labels({"held_out": held_out}, ["a", "b"], model_labels=["b", "a"])
+    assert encode_labels({"held_out": held_out}, ["b", "a"], model_labels=["b", "a"]).names == ("b", "a")
 
 
 def test_unknown_labels_are_listed_with_counts_and_neighbours() -> None:

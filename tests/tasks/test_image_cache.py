@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stockpot.errors import ConfigError
+from stockpot.errors import ConfigError, DataError
 from stockpot.tasks.image_cache import ImageCache
 from stockpot.tasks.image_sources import Labelled, read_items
 from tiny_images import tiny_image_folder
@@ -61,3 +61,31 @@ def test_digests_follow_the_files(tmp_path: Path) -> None:
     file.write_bytes(file.read_bytes() + b"\0")
     after = cache.digests(read_items(folder, Labelled(), name="photos"))
     assert (after[0] != before[0], after[1:]) == (True, before[1:])
+
+
+def test_equal_names_sizes_and_times_in_another_folder_are_other_images(tmp_path: Path) -> None:
+    cache, found = ImageCache(tmp_path / "cache", limit_bytes=1), []
+    for number in (1, 2):
+        file = tmp_path / f"set-{number}" / "cat" / "0.bmp"
+        file.parent.mkdir(parents=True)
+        file.write_bytes(bytes([number]) * 50)
+        os.utime(file, (0, 0))
+        found += cache.digests(read_items(file.parents[1], Labelled(), name="photos"))
+    assert len(set(found)) == 2
+
+
+def test_all_images_that_cannot_be_taken_are_named_at_once(tmp_path: Path) -> None:
+    def make(row: int) -> np.ndarray:
+        if row in (0, 3, 200):
+            raise DataError(f"image {row} is damaged")
+        return np.zeros((3, 4, 4), np.uint8)
+
+    cache = ImageCache(tmp_path, limit_bytes=10**6)
+    with pytest.raises(DataError, match="3 images") as failure:
+        cache.pixels("a", 300, make)
+    assert list(failure.value.problems) == [f"image {row} is damaged" for row in (0, 3, 200)]
+    with pytest.raises(DataError, match="image 3 is damaged"):
+        cache.pixels("b", 5, lambda row: make(row or 1))
+    with pytest.raises(DataError, match="image 0 is damaged"):
+        cache.pixels("c", 1, make)
+    assert list(tmp_path.iterdir()) == []

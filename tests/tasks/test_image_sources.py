@@ -177,3 +177,17 @@ def test_missing_columns_are_named(tmp_path) -> None:
     path = table_of(tmp_path / "a.parquet", tiny_pictures(2))
     with pytest.raises(DataError, match="no column picture; there is image, label"):
         read_items(path, Labelled(image="picture"), name="table")
+
+
+def test_folders_named_like_images_are_none_and_classes_without_images_are_told(tmp_path: Path) -> None:
+    folder = tiny_image_folder(tmp_path / "photos", 6)
+    n = len(read_items(folder, Labelled(), name="photos"))
+    (folder / "cat" / "deep.png").mkdir()
+    (folder / "cat" / "notes.txt").write_text("mine")
+    assert len(read_items(folder, Labelled(), name="photos")) == n
+    for name in ("emu", "yak"):
+        (folder / name).mkdir()
+        (folder / name / "1.heic").write_bytes(b"...")
+    with pytest.raises(DataError, match="classes without an image") as failure:
+        read_items(folder, Labelled(), name="photos")
+    assert list(failure.value.problems) == ["emu: 1 files, '1.heic' first", "yak: 1 files, '1.heic' first"]

@@ -107,3 +107,24 @@ def test_settings_that_contradict_are_refused(data, words) -> None:
     with pytest.raises(ConfigError) as caught:
         task_config({"family": "image-classification", "data": {"path": "photos", **data}})
     assert any(words in problem for problem in caught.value.problems)
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+def test_sixteen_bits_become_eight_and_not_white(folder, suffix) -> None:
+    ramp = np.linspace(0, 65535, 64).astype(np.uint16).reshape(8, 8)
+    Image.fromarray(ramp).save(folder / "photos" / "cat" / f"ramp.{suffix}")
+    split = splits_of(folder, held_out={"fraction": 1.0})["held_out"]
+    row = next(row for row, name in enumerate(split.rows.item_ids) if f"ramp.{suffix}" in name)
+    expected = np.round(ramp / 65535 * 255)
+    assert np.abs(np.asarray(decoded(split, row, mode="L")) - expected).max() <= 0.5
+    assert np.array_equal(
+        np.asarray(decoded(split, row, mode="RGB"))[:, :, 1], np.asarray(decoded(split, row, mode="L"))
+    )
+
+
+def test_pixels_without_a_known_range_are_refused(folder) -> None:
+    Image.fromarray(np.linspace(0, 1, 64, dtype=np.float32).reshape(8, 8)).save(folder / "photos" / "cat" / "f.tif")
+    split = splits_of(folder, held_out={"fraction": 1.0})["held_out"]
+    row = next(row for row, name in enumerate(split.rows.item_ids) if "f.tif" in name)
+    with pytest.raises(DataError, match=r"f\.tif: pixels of 32 bits"):
+        decoded(split, row, mode="RGB")

@@ -40,7 +40,12 @@ def augmenter(settings: RunSettings) -> Callable[[Image], Image] | None:
     if layers:
         auto = timm.data.auto_augment
         # Its own `rand_augment_transform` reads the magnitude from a string, and whole numbers alone.
-        steps.append(auto.RandAugment(auto.rand_augment_ops(magnitude=magnitude, hparams={}), num_layers=layers))
+        # What moves in from outside is filled with grey: one number for grey images, its default for colours.
+        by_mode = {
+            mode: auto.RandAugment(auto.rand_augment_ops(magnitude=magnitude, hparams=more), num_layers=layers)
+            for mode, more in (("L", {"img_mean": 128}), ("RGB", {}))
+        }
+        steps.append(lambda image: by_mode[image.mode](image))
 
     def augment(image: Image) -> Image:
         for step in steps:

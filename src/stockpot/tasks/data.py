@@ -311,7 +311,7 @@ def encode_labels(
 
     Raises:
         DataError: labels that are not among the names, per split with their counts and the nearest name; numbers with a
-            fraction where no names are given.
+            fraction where no names are given; `labels` that are the model's in another order.
 
     Example:
         >>> held_out = Split("held_out", (("a",), ("b",)), ("web", "net"), ("f:2", "f:3"))
@@ -322,6 +322,11 @@ def encode_labels(
     if not labels and not model_labels:
         _refuse_fractions(splits)
     names = tuple(labels or model_labels or _names_in(splits))
+    if labels and model_labels and names != tuple(model_labels) and sorted(names) == sorted(model_labels):
+        raise DataError(
+            f"`labels` is {', '.join(names[:8])}; the model's outputs are, in order, {', '.join(model_labels[:8])}",
+            fix="leave out `labels`, or give them in the model's order",
+        )
     number_of = _numbers(names, {label for split in splits.values() for label in split.labels})
     problems = [line for split in splits.values() for line in _unknown(split, number_of, names)]
     known = ", ".join(names[:20]) + (f", ... ({len(names)} in all)" if len(names) > 20 else "")

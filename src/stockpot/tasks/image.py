@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["ImageClassification"]
 
 #: Raised whenever the way from image to logits changes: older predictions and pixels are then not reused.
-PREPROCESSING_VERSION = 1
+PREPROCESSING_VERSION = 2
 
 
 class ImageClassification(TextClassification):

@@ -7,6 +7,7 @@ import json
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import Any
@@ -14,8 +15,9 @@ from typing import Any
 import numpy as np
 
 from stockpot._cores import available_cores
-from stockpot.errors import ConfigError, OutputError
+from stockpot.errors import ConfigError, DataError, OutputError
 from stockpot.tasks.image_sources import ImageItem
+from stockpot.tasks.tables import raise_problems
 
 __all__ = ["ImageCache"]
 
@@ -70,17 +72,30 @@ class ImageCache:
         return np.load(path, mmap_mode="r")  # type: ignore[no-any-return]
 
     def _make(self, path: Path, n: int, make: Callable[[int], np.ndarray[Any, Any]]) -> None:
-        first = make(0)
+        first = next((made for made in map(partial(_attempted, make), range(n)) if isinstance(made, np.ndarray)), None)
+        if first is None:
+            make(0)  # no image at all can be decoded: the first says why
+            raise AssertionError("it could not be made and then it could")
         self._make_room(n * first.nbytes)
         header = {"descr": np.lib.format.dtype_to_descr(first.dtype), "fortran_order": False}
 
         def write(file: Any) -> None:
             np.lib.format.write_array_header_2_0(file, {**header, "shape": (n, *first.shape)})
-            chunk = 64 * available_cores()
+            chunk, failures = 64 * available_cores(), list[DataError]()
             with ThreadPoolExecutor(available_cores()) as pool:
                 for start in range(0, n, chunk):  # in chunks, so that finished images do not pile up
-                    for pixels in pool.map(make, range(start, min(start + chunk, n))):
-                        file.write(np.ascontiguousarray(pixels, dtype=first.dtype).tobytes())
+                    for made in pool.map(partial(_attempted, make), range(start, min(start + chunk, n))):
+                        if isinstance(made, DataError):
+                            failures.append(made)
+                        elif not failures:
+                            file.write(np.ascontiguousarray(made, dtype=first.dtype).tobytes())
+            if len(failures) == 1:
+                raise failures[0]
+            raise_problems(
+                [failure.message for failure in failures],
+                f"{len(failures)} images cannot be taken",
+                fix="mend or remove them",
+            )
 
         self._write(path, write)
 
@@ -113,6 +128,14 @@ class ImageCache:
         finally:
             if temporary is not None:
                 Path(temporary).unlink(missing_ok=True)
+
+
+def _attempted(make: Callable[[int], np.ndarray[Any, Any]], number: int) -> np.ndarray[Any, Any] | DataError:
+    """An image's pixels, or what is wrong with it: all problems are told at once."""
+    try:
+        return make(number)
+    except DataError as exc:
+        return exc
 
 
 def _digest(item: ImageItem) -> str:

@@ -18,11 +18,14 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from stockpot.errors import DataError, MissingExtraError
+from stockpot.tasks.tables import read_arrow
 
 __all__ = ["ImageItem", "Labelled", "read_items"]
 
 Raw: TypeAlias = "bytes | np.ndarray[Any, Any]"
-_IMAGES = frozenset({".jpg", ".jpeg", ".png", ".ppm", ".pgm", ".bmp", ".webp", ".gif", ".tif", ".tiff"})
+_IMAGES = frozenset({
+    ".jpg", ".jpeg", ".jfif", ".jp2", ".png", ".ppm", ".pgm", ".bmp", ".webp", ".avif", ".gif", ".tga", ".tif", ".tiff",
+})  # fmt: skip
 _PARQUET, _ARROW = (".parquet", ".pq"), (".arrow", ".feather")
 
 
@@ -118,8 +121,9 @@ def _reader(name: str) -> Callable[[Path, Labelled], list[ImageItem]] | None:
 
 
 def _stamp(path: Path) -> str:
+    """Of one content: equal names, sizes and times occur in other folders, too (archives with time stamps of 0)."""
     stat = path.stat()
-    return f"{stat.st_size}:{stat.st_mtime_ns}"
+    return f"{stat.st_dev}:{stat.st_ino}:{stat.st_size}:{stat.st_mtime_ns}:{stat.st_ctime_ns}"
 
 
 # ---------------------------------------------------------------------------------------------------------- folders
@@ -133,13 +137,22 @@ def _folder_items(path: Path, name: str) -> list[ImageItem]:
             fix="move every image into the folder of its class",
         )
     classes = sorted(folder for folder in path.iterdir() if folder.is_dir() and not folder.name.startswith("."))
-    files = [
-        (folder.name, file)
-        for folder in classes
-        for file in sorted(folder.rglob("*"))
-        if file.suffix.lower() in _IMAGES and not file.name.startswith(".")
-    ]
+    inside = {folder.name: sorted(f for f in folder.rglob("*") if _is_shown(f, folder)) for folder in classes}
+    files = [(label, file) for label, found in inside.items() for file in found if file.suffix.lower() in _IMAGES]
+    _refuse(
+        [
+            f"{label}: {len(found)} files, {found[0].name!r} first"
+            for label, found in inside.items()
+            if files and found and not any(file.suffix.lower() in _IMAGES for file in found)
+        ],
+        f"{name}: there are classes without an image of a known ending",
+        f"convert their files, or move the folders away; known: {', '.join(sorted(_IMAGES))}",
+    )
     return [ImageItem(file.relative_to(path).as_posix(), label, file.read_bytes, _stamp(file)) for label, file in files]
+
+
+def _is_shown(file: Path, folder: Path) -> bool:
+    return file.is_file() and not any(part.startswith(".") for part in file.relative_to(folder).parts)
 
 
 # ---------------------------------------------------------------------------------------------------------- shards
@@ -214,13 +227,7 @@ def _arrow_table(path: Path, columns: Sequence[str]) -> Any:
     except ModuleNotFoundError as exc:
         raise MissingExtraError("pyarrow", extra="hf", needed_for=f"reading {path.name}") from exc
     try:
-        if path.suffix.lower() in _PARQUET:
-            table = pq.read_table(path, partitioning=None)
-        else:
-            source = pa.memory_map(str(path))
-            # `datasets` writes the stream format, others the file format; the first bytes tell which.
-            is_file = _slice(path, 0, 6) == b"ARROW1"
-            table = (pa.ipc.open_file if is_file else pa.ipc.open_stream)(source).read_all()
+        table = pq.read_table(path, partitioning=None) if path.suffix.lower() in _PARQUET else read_arrow(path)
     except pa.ArrowException as exc:
         raise DataError(f"{path.name}: cannot be read: {exc}", fix="mend or replace it") from exc
     if missing := [column for column in columns if column not in table.column_names]:

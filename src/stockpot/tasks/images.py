@@ -253,7 +253,7 @@ def decoded(split: ImageSplit, row: int, *, mode: str) -> Image:
     raw = split.items[row].load()
     try:
         with PIL.Image.fromarray(raw) if isinstance(raw, np.ndarray) else PIL.Image.open(io.BytesIO(raw)) as opened:
-            image = opened.convert(mode)
+            image = _in_bytes(opened, item).convert(mode)
     except (OSError, ValueError, SyntaxError, TypeError, PIL.Image.DecompressionBombError) as exc:
         raise DataError(f"{item}: cannot be decoded: {exc}", fix="mend or remove this image") from exc
     if border := split.settings.crop_border:
@@ -265,6 +265,21 @@ def decoded(split: ImageSplit, row: int, *, mode: str) -> Image:
     kind, severity, seed = split.corruption
     # The content names the item: the same image is corrupted the same way wherever it is kept.
     return corrupt_image(image, kind, severity, item_generator(kind, seed, split.rows.texts[row][0]))
+
+
+def _in_bytes(image: Image, item: str) -> Image:
+    """An image of 16 bits a pixel in 8, rounded; Pillow's own conversion would cut everything above 255 to white."""
+    import PIL.Image
+
+    if image.mode.startswith("I;16"):
+        wide = np.asarray(image).astype(np.uint32)
+        return PIL.Image.fromarray(((wide * 255 + 32767) // 65535).astype(np.uint8))
+    if image.mode in ("I", "F"):
+        raise DataError(
+            f"{item}: pixels of 32 bits (mode {image.mode}), whose range nothing tells",
+            fix="save it with 8 or 16 bits a pixel",
+        )
+    return image
 
 
 def encode_image_labels(

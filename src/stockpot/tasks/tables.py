@@ -1,4 +1,4 @@
-"""Reading rows: TSV, CSV, JSON lines (each compressed or not) and Parquet become one small Table."""
+"""Reading rows: TSV, CSV, JSON lines (each compressed or not), Parquet and Arrow become one small Table."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from typing import Any
 
 from stockpot.errors import DataError, MissingExtraError
 
-__all__ = ["Table", "nearest", "raise_problems", "read_table"]
+__all__ = ["Table", "nearest", "raise_problems", "read_arrow", "read_table"]
 
 _MAX_PROBLEMS_SHOWN = 10
 
@@ -44,7 +44,7 @@ def read_table(path: Path, columns: Iterable[str], *, name: str, header: Sequenc
     """The wanted columns of a file; the ending of its name says what it is.
 
     `.tsv`, `.tab` (no quoting: tabs separate, quotes are text), `.csv` (quoted as in RFC 4180), `.jsonl`, `.ndjson`, in
-    UTF-8 and optionally compressed (`.gz`, `.xz`, `.bz2`); `.parquet`, `.pq`.
+    UTF-8 and optionally compressed (`.gz`, `.xz`, `.bz2`); `.parquet`, `.pq`; `.arrow`, `.feather` (file or stream).
 
     Args:
         path: the file.
@@ -54,7 +54,7 @@ def read_table(path: Path, columns: Iterable[str], *, name: str, header: Sequenc
 
     Raises:
         DataError: no such file, unknown ending, damaged, not UTF-8, no rows, ragged rows, repeated or missing columns.
-        MissingExtraError: Parquet without pyarrow.
+        MissingExtraError: Parquet or Arrow without pyarrow.
 
     Example:
         >>> from tempfile import TemporaryDirectory
@@ -66,16 +66,30 @@ def read_table(path: Path, columns: Iterable[str], *, name: str, header: Sequenc
     wanted = tuple(dict.fromkeys(columns))
     compressed = path.suffix.lower() in _DECOMPRESS
     kind = Path(path.stem).suffix.lower() if compressed else path.suffix.lower()
-    if kind in _PARQUET and not compressed:
-        table = _read_parquet(path, wanted, name)
+    if kind in (*_PARQUET, *_ARROW) and not compressed:
+        table = _read_columns(path, wanted, name, is_arrow=kind in _ARROW)
     elif kind in _READERS:
         table = _READERS[kind](_read_text(path, name), wanted, name, header)
     else:
-        known = ", ".join([*_READERS, *_PARQUET])
+        known = ", ".join([*_READERS, *_PARQUET, *_ARROW])
         raise DataError(f"{name}: unknown kind of file; known: {known} (text also {', '.join(_DECOMPRESS)})")
     if not table.n_rows:
         raise DataError(f"{name} holds no rows", fix="give a file with at least one row below the header")
     return table
+
+
+def read_arrow(path: Path) -> Any:
+    """The pyarrow.Table of an Arrow file: `datasets` writes the stream format, others the file format.
+
+    Raises:
+        pyarrow.ArrowException, OSError: damaged, or not there.
+    """
+    import pyarrow
+
+    with path.open("rb") as file:
+        is_file = file.read(6) == b"ARROW1"
+    source = pyarrow.memory_map(str(path))
+    return (pyarrow.ipc.open_file if is_file else pyarrow.ipc.open_stream)(source).read_all()
 
 
 def raise_problems(problems: Iterable[str], message: str, *, fix: str) -> None:
@@ -203,10 +217,10 @@ _READERS: Mapping[str, _Reader] = {
     ".jsonl": _read_json_lines,
     ".ndjson": _read_json_lines,
 }
-_PARQUET = (".parquet", ".pq")
+_PARQUET, _ARROW = (".parquet", ".pq"), (".arrow", ".feather")
 
 
-def _read_parquet(path: Path, wanted: Sequence[str], name: str) -> Table:
+def _read_columns(path: Path, wanted: Sequence[str], name: str, *, is_arrow: bool) -> Table:
     try:
         import pyarrow
         import pyarrow.parquet
@@ -217,10 +231,15 @@ def _read_parquet(path: Path, wanted: Sequence[str], name: str) -> Table:
     if not path.is_file():
         raise DataError(f"no such file: {name} (looked in {path.parent})", fix="correct `file`")
     try:
-        with pyarrow.parquet.ParquetFile(path) as file:
-            _check_columns(file.schema_arrow.names, wanted, name)
-            content = file.read(columns=list(wanted))
+        if is_arrow:
+            content = read_arrow(path)
+            _check_columns(content.schema.names, wanted, name)
+        else:
+            with pyarrow.parquet.ParquetFile(path) as file:
+                _check_columns(file.schema_arrow.names, wanted, name)
+                content = file.read(columns=list(wanted))
     except (pyarrow.ArrowException, OSError) as exc:
-        raise DataError(f"{name} cannot be read: {exc}", fix="give a whole Parquet file") from exc
+        kind = "an Arrow" if is_arrow else "a Parquet"
+        raise DataError(f"{name} cannot be read: {exc}", fix=f"give {kind} file, whole") from exc
     columns = {column: content.column(column).to_pylist() for column in wanted}
     return Table(columns, range(1, content.num_rows + 1))
