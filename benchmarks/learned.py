@@ -13,7 +13,8 @@ row per tensor). Four ways on the same random checkpoints, batches and thread co
 - in memory: ours, differences to the first ingredient kept in memory.
 
 Steps of the ways are measured in turn over the rounds. Memory is anonymous memory (RssAnon) at its largest: pages of
-files that the system can drop do not count. It writes learned.md and learned.json.
+files that the system can drop do not count. It writes learned.md and learned.json; with
+--precision bf16 (autocast, what the text task takes on processors that have it) learned_bf16.md and .json.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import date
 from functools import partial
 from importlib.metadata import version
@@ -47,12 +48,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="a small model: does the script work?")
     parser.add_argument("--out", type=Path, default=Path(__file__).resolve().parent)
+    parser.add_argument("--precision", choices=["fp32", "bf16"], default="fp32", help="bf16: autocast, in all ways")
     parser.add_argument("--measure", nargs=3, metavar=("WAY", "K", "FOLDER"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.measure:
         way, k, folder = arguments.measure
         json.dump(measured(way, int(k), Path(folder), n_steps=2 if arguments.quick else 4), sys.stdout)
         return
+    os.environ["PRECISION"] = arguments.precision  # of the processes that measure, too
     counts, rounds = ((2, 4), 1) if arguments.quick else ((4, 8, 16), 2)
     with tempfile.TemporaryDirectory() as scratch:
         make_checkpoints(Path(scratch), max(counts), quick=arguments.quick)
@@ -63,8 +66,9 @@ def main() -> None:
             for way in WAYS
         ]
     text = "\n".join(page(found, counts, quick=arguments.quick)) + "\n"
-    (arguments.out / "learned.md").write_text(text, encoding="utf-8")
-    (arguments.out / "learned.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    name = "learned" if arguments.precision == "fp32" else f"learned_{arguments.precision}"
+    (arguments.out / f"{name}.md").write_text(text, encoding="utf-8")
+    (arguments.out / f"{name}.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 
 
 def new_model(*, quick: bool) -> Any:
@@ -164,8 +168,9 @@ def autograd(way: str, k: int, folder: Path, *, quick: bool) -> tuple[Callable[[
     def step(number: int) -> None:
         tokens, labels = batch_of(number, model.config.vocab_size)
         weights = dict(zip(names, mixed(raw.softmax(1)), strict=True))
-        logits = torch.func.functional_call(model, weights, kwargs={"input_ids": torch.from_numpy(tokens)}).logits
-        torch.nn.functional.cross_entropy(beta * logits, torch.from_numpy(labels)).backward()
+        with precision():
+            logits = torch.func.functional_call(model, weights, kwargs={"input_ids": torch.from_numpy(tokens)}).logits
+        torch.nn.functional.cross_entropy(beta * logits.float(), torch.from_numpy(labels)).backward()
 
     return step, lambda: forward_backward(model)
 
@@ -197,10 +202,15 @@ def ours(way: str, k: int, folder: Path, *, quick: bool) -> tuple[Callable[[int]
     model = new_model(quick=quick)
     runs = ingredients(*[folder / f"run-{number:02d}" for number in range(k)])
     tokens, labels = batch_of(0, model.config.vocab_size)
+
+    def forward(batch: Batch) -> Any:
+        with precision():
+            return model(input_ids=torch.from_numpy(batch.inputs["input_ids"])).logits.float()
+
     gradient = ModuleGradient(
         model,
         runs,
-        forward=lambda batch: model(input_ids=torch.from_numpy(batch.inputs["input_ids"])).logits,
+        forward=forward,
         labels=np.tile(labels, 2),
         batches=lambda _: [Batch({"input_ids": tokens}, np.arange(ROWS))],
         options=GradientOptions("tensor", batch_size=ROWS, stopping_fraction=0.5),
@@ -215,13 +225,21 @@ def ours(way: str, k: int, folder: Path, *, quick: bool) -> tuple[Callable[[int]
     return step, lambda: forward_backward(model)
 
 
+def precision() -> AbstractContextManager[Any]:
+    import torch
+
+    return torch.autocast("cpu", dtype=torch.bfloat16) if os.environ.get("PRECISION") == "bf16" else nullcontext()
+
+
 def forward_backward(model: Any) -> None:
     import torch
 
     tokens, labels = batch_of(0, model.config.vocab_size)
     for parameter in model.parameters():
         parameter.requires_grad_(True)
-    loss = torch.nn.functional.cross_entropy(model(input_ids=torch.from_numpy(tokens)).logits, torch.from_numpy(labels))
+    with precision():
+        logits = model(input_ids=torch.from_numpy(tokens)).logits
+    loss = torch.nn.functional.cross_entropy(logits.float(), torch.from_numpy(labels))
     torch.autograd.grad(loss, list(model.parameters()), allow_unused=True)
 
 
@@ -235,11 +253,12 @@ def page(found: list[dict[str, Any]], counts: tuple[int, ...], *, quick: bool) -
 
     packages = ", ".join(f"{name} {version(name)}" for name in ("torch", "transformers", "numpy"))
     yield "# A step of the learned soup, by layer"
-    command = "python benchmarks/learned.py" + (" --quick" if quick else "")
+    is_half = os.environ.get("PRECISION") == "bf16"
+    command = "python benchmarks/learned.py" + (" --precision bf16" if is_half else "") + (" --quick" if quick else "")
     yield f"\nMade by `{command}` on {date.today()}: {processor()}, {packages}."
     if quick:
         yield "\n**A quick run: no number here means anything.**"
-    yield "\nA BERT of 38 million random parameters (fp32), 32 texts of 16 tokens, one thread; medians of CPU seconds"
+    yield f"\nA BERT of 38 million random parameters ({'bf16 autocast' if is_half else 'fp32'}), 32 texts of 16 tokens, one thread; medians of CPU seconds"
     yield "over 4 steps (after 2 to warm up) and 2 rounds. The batch is small beside the published 256 images: with a"
     yield "larger one the forward and backward pass, the same in all ways, hides more of what the ways differ in."
     yield "\n*Official*: autograd through sums of products, as published; *stacked*: the same with one matrix-vector"
