@@ -258,9 +258,10 @@ def page(found: list[dict[str, Any]], counts: tuple[int, ...], *, quick: bool) -
     yield f"\nMade by `{command}` on {date.today()}: {processor()}, {packages}."
     if quick:
         yield "\n**A quick run: no number here means anything.**"
-    yield f"\nA BERT of 38 million random parameters ({'bf16 autocast' if is_half else 'fp32'}), 32 texts of 16 tokens, one thread; medians of CPU seconds"
-    yield "over 4 steps (after 2 to warm up) and 2 rounds. The batch is small beside the published 256 images: with a"
-    yield "larger one the forward and backward pass, the same in all ways, hides more of what the ways differ in."
+    kind = "bf16 autocast" if is_half else "fp32"
+    yield f"\nA BERT of 38 million random parameters ({kind}), 32 texts of 16 tokens, one thread; medians of CPU"
+    yield "seconds over 4 steps (after 2 to warm up) and 2 rounds. The batch is small beside the published 256 images:"
+    yield "with a larger one the forward and backward pass, the same in all ways, hides more of what they differ in."
     yield "\n*Official*: autograd through sums of products, as published; *stacked*: the same with one matrix-vector"
     yield "product per tensor. *Forward + backward* is measured in each process, alone, with all gradients: no way of"
     yield "taking gradients through the model is much below it, so its ratio to the others is their limit."

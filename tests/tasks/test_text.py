@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -195,3 +196,23 @@ def test_loose_batches_hold_the_rows_asked_for_once_and_no_dummies() -> None:
         assert batch.inputs["input_ids"].shape == (len(batch.rows), bucket_of(longest, 40))
         for position, row in enumerate(batch.rows):
             assert batch.inputs["input_ids"][position].tolist()[: lengths[row]] == ids[row]
+
+
+@pytest.mark.parametrize("more", [["7"], []])
+def test_classes_that_the_model_has_no_outputs_for(tmp_path, models, more) -> None:
+    path = models / "run-0" / "config.json"
+    shutil.copytree(models / "run-0", tmp_path / "model")
+    config = json.loads(path.read_text())
+    n = len(config["id2label"])
+    config["id2label"] = {str(number): f"LABEL_{number}" for number in range(n)}
+    (tmp_path / "model" / "config.json").write_text(json.dumps(config | {"label2id": {}}))
+    labels = [*(str(number) for number in range(n - 1)), *more, *more]
+    rows = "".join(f"{label}\ttext {number}\n" for number, label in enumerate(labels * 4))
+    (tmp_path / "rows.tsv").write_text("label\ttext\n" + rows)
+    sizes = {"held_out": {"fraction": 1.0}}
+    task = {
+        "family": "text-classification",
+        "data": {"file": "rows.tsv", "text": "text", "label": "label", **sizes},
+    }
+    with pytest.raises(DataError, match=f"but the model in .* has {n} outputs"):
+        load_task(task, tmp_path / "model", folder=tmp_path)

@@ -68,7 +68,7 @@ def sample(path: Path) -> Sample:
     try:
         if kind in {".parquet", ".pq"}:
             return _parquet(path)
-        with opener(path, "rt", encoding="utf-8") if opener else path.open(encoding="utf-8") as file:
+        with opener(path, "rt", encoding="utf-8-sig") if opener else path.open(encoding="utf-8-sig") as file:
             if kind in {".jsonl", ".ndjson"}:
                 rows = [json.loads(line) for line in islice(file, _ROWS) if line.strip()]
             else:

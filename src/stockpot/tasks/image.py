@@ -21,7 +21,15 @@ from stockpot.tasks.image_cache import ImageCache
 from stockpot.tasks.image_models import ImageModel, image_model, network_inputs
 from stockpot.tasks.imagenet import with_known_classes
 from stockpot.tasks.images import decoded, encode_image_labels, load_image_splits, project, split_digest
-from stockpot.tasks.text import VOLATILE_KEYS, TextClassification, model_config, model_labels, sha256_of, try_metric
+from stockpot.tasks.text import (
+    VOLATILE_KEYS,
+    TextClassification,
+    check_outputs,
+    model_config,
+    model_labels,
+    sha256_of,
+    try_metric,
+)
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -74,6 +82,8 @@ class ImageClassification(TextClassification):
         self.label_names, self._labels, self._groups = encode_image_labels(
             self._images, config.labels, model_labels=self._own_label_names() if own_labels else None
         )
+        if own_labels and config.family == "image-classification":
+            check_outputs(model_folder, self.label_names)
         try_metric(config.metric, len(self.label_names))
         self._pixels: dict[str, np.ndarray[Any, Any]] = {}
         self._batches = {}

@@ -14,7 +14,7 @@ import numpy as np
 from stockpot._cores import available_cores
 from stockpot.assembly import DELTAS_BUDGET_BYTES, opened
 from stockpot.config import TaskConfig
-from stockpot.errors import ConfigError
+from stockpot.errors import ConfigError, DataError
 from stockpot.metrics import METRICS, per_example
 from stockpot.recipes import fold_logit_scale
 from stockpot.tasks.batches import Batch, Encodings, fixed_batch, loose_batches
@@ -36,6 +36,7 @@ from stockpot.types import Incumbent, Ingredient, Predictions, Score, Soup
 __all__ = [
     "VOLATILE_KEYS",
     "TextClassification",
+    "check_outputs",
     "model_config",
     "model_identity",
     "model_labels",
@@ -87,6 +88,8 @@ class TextClassification:
         else:
             known = model_labels(model_folder) if own_labels else None
             self.label_names, self._labels = encode_labels(self._splits, config.labels, model_labels=known)
+            if own_labels:
+                check_outputs(model_folder, self.label_names)
         try_metric(config.metric, len(self.label_names))
         self._encoded: dict[str, Encodings] = {}
         self._batches: dict[str, list[Batch]] = {}
@@ -465,6 +468,21 @@ def model_labels(folder: Path) -> tuple[str, ...] | None:
     if all(name == f"LABEL_{index}" for index, name in enumerate(ordered)):
         return None
     return ordered
+
+
+def check_outputs(folder: Path, names: Sequence[str]) -> None:
+    """Refuses classes that a model has no outputs for, or too few.
+
+    Raises:
+        DataError: its config.json lists another number of labels.
+    """
+    listed = model_config(folder).get("id2label")
+    if isinstance(listed, dict) and listed and len(listed) != len(names):
+        shown = ", ".join(names[:10]) + (", ..." if len(names) > 10 else "")
+        raise DataError(
+            f"the task has {len(names)} classes ({shown}), but the model in {folder} has {len(listed)} outputs",
+            fix="mend the rows with other labels, list the model's classes as `labels`, or name another `model:`",
+        )
 
 
 def model_config(folder: Path) -> dict[str, Any]:
