@@ -135,7 +135,9 @@ def test_own_head_for_another_number_of_labels_is_refused(tmp_path):
 
 def test_own_head_in_another_order_of_labels_is_refused(tmp_path):
     base = tiny_classifier(tmp_path / "base")
-    task = task_on(tmp_path, base, labels=list(reversed(LABELS)))
+    with pytest.raises(DataError, match="the model's outputs are, in order, games, mail, text"):
+        task_on(tmp_path, base, labels=list(reversed(LABELS)))
+    task = load_task(tiny_task(tmp_path, labels=list(reversed(LABELS))), base, own_labels=False)
     with pytest.raises(ConfigError, match="games, mail, text in this order, the task text, mail, games"):
         prepared(tmp_path, task, base, head="own")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ pytest.importorskip("transformers")
 from stockpot import ingredients  # noqa: E402
 from stockpot.assembly import materialize  # noqa: E402
 from stockpot.config import RunSettings, load_task_config  # noqa: E402
+from stockpot.errors import ConfigError  # noqa: E402
 from stockpot.experiment.running import run  # noqa: E402
 from stockpot.recipes import single  # noqa: E402
 from stockpot.sweeps.augmentation import augmenter, batch_mixer, soft_cross_entropy  # noqa: E402
@@ -204,3 +206,51 @@ def test_rand_augment_takes_grey_images_and_coloured_ones(mode: str) -> None:
     image = Image.fromarray(np.arange(32 * 32, dtype=np.uint32).astype(np.uint8).reshape(32, 32)).convert(mode)
     seen = {augment(image).tobytes() for _ in range(100)}  # every operation comes up
     assert len(seen) > 20
+
+
+def test_a_larger_magnitude_of_rand_augment_does_more() -> None:
+    pytest.importorskip("timm")
+    import random
+
+    from PIL import Image
+
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8))
+    seen = []
+    for magnitude in (10, 14, 25):
+        augment = augmenter(RunSettings(rand_augment_magnitude=magnitude, rand_augment_layers=2))
+        assert augment is not None
+        random.seed(0)
+        np.random.seed(0)
+        seen.append([augment(image).tobytes() for _ in range(60)])
+    assert all(sum(a != b for a, b in zip(*pair, strict=True)) > 20 for pair in pairwise(seen))
+    assert sum(made != image.tobytes() for made in seen[0]) > 50, "every operation is applied"
+
+
+@pytest.mark.parametrize(
+    ("names", "depths"),
+    [
+        (["encoder.block.0.layer.0.w", "encoder.block.0.layer.1.w", "encoder.block.1.layer.0.w"], [1, 1, 2]),
+        (["conv1.w", "layer1.0.conv1.w", "layer1.1.conv1.w", "layer2.0.conv1.w", "fc.w"], [0, 1, 2, 3, 4]),
+        (["a.stages.0.layers.0.w", "a.stages.0.layers.1.layer.0.w", "a.stages.1.layers.0.w"], [1, 2, 3]),
+    ],
+)
+def test_depths_of_other_architectures(names: list[str], depths: list[int]) -> None:
+    assert list(layer_depths(names).values()) == depths
+
+
+def test_a_network_without_blocks_has_no_layer_decay() -> None:
+    model = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.Linear(2, 2))
+    with pytest.raises(ConfigError, match="no numbered blocks"):
+        layered_groups(model, learning_rate=1.0, weight_decay=0.0, decay=0.5, decayed=[])
+
+
+def test_a_step_has_the_same_rows_on_any_number_of_devices(monkeypatch: pytest.MonkeyPatch) -> None:
+    from stockpot.sweeps import fine_tuning
+
+    assert fine_tuning._n_devices("cpu") == 1
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    assert fine_tuning._n_devices("cuda") == 4
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert fine_tuning._n_devices("cpu") == 2
+    with pytest.raises(ConfigError, match="cannot be shared by 3"):
+        fine_tuning._rows_per_device(32, 3)

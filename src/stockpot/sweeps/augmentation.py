@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 __all__ = ["augmenter", "batch_mixer", "soft_cross_entropy"]
 
 _ASPECTS = (3 / 4, 4 / 3)
+#: Cubuk's own scale; timm's operations stop at 10 unless they are told.
+_LARGEST_MAGNITUDE = 30.0
 
 
 def augmenter(settings: RunSettings) -> Callable[[Image], Image] | None:
@@ -42,7 +44,14 @@ def augmenter(settings: RunSettings) -> Callable[[Image], Image] | None:
         # Its own `rand_augment_transform` reads the magnitude from a string, and whole numbers alone.
         # What moves in from outside is filled with grey: one number for grey images, its default for colours.
         by_mode = {
-            mode: auto.RandAugment(auto.rand_augment_ops(magnitude=magnitude, hparams=more), num_layers=layers)
+            mode: auto.RandAugment(
+                auto.rand_augment_ops(
+                    magnitude=magnitude,
+                    prob=1.0,  # each of the N operations is applied, as published
+                    hparams={"magnitude_max": _LARGEST_MAGNITUDE, **more},
+                ),
+                num_layers=layers,
+            )
             for mode, more in (("L", {"img_mean": 128}), ("RGB", {}))
         }
         steps.append(lambda image: by_mode[image.mode](image))

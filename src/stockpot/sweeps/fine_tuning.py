@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from functools import lru_cache
@@ -135,12 +136,35 @@ def _check_finite(model: torch.nn.Module) -> None:
         )
 
 
+def _n_devices(device: str) -> int:
+    """How many share a step: processes of a distributed launch, else the GPUs that the Trainer sees."""
+    torch, _ = import_hf()
+    if n := int(os.environ.get("WORLD_SIZE", 0)):
+        return n
+    return max(1, torch.cuda.device_count()) if device == "cuda" else 1
+
+
+def _rows_per_device(batch_size: int, n_devices: int) -> int:
+    """A device's part of a step: `batch_size` is that of the whole step, whatever machine it runs on.
+
+    Example:
+        >>> _rows_per_device(256, 8)
+        32
+    """
+    if batch_size % n_devices:
+        raise ConfigError(
+            f"a batch of {batch_size} cannot be shared by {n_devices} devices",
+            fix="choose another `batch_size`, or let fewer GPUs be seen (CUDA_VISIBLE_DEVICES)",
+        )
+    return batch_size // n_devices
+
+
 def _training_arguments(settings: RunSettings, task: TextClassification, run: Trainable, scratch: str) -> Any:
     _, transformers = import_hf()
     steps = math.ceil(task.n_examples("train") / settings.batch_size) * settings.epochs
     usual: dict[str, Any] = {
         "output_dir": scratch,
-        "per_device_train_batch_size": settings.batch_size,
+        "per_device_train_batch_size": _rows_per_device(settings.batch_size, _n_devices(task.hardware.device)),
         "num_train_epochs": settings.epochs,
         "learning_rate": settings.learning_rate,
         "weight_decay": settings.weight_decay,

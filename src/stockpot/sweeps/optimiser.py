@@ -6,12 +6,18 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from stockpot.errors import ConfigError
+
 if TYPE_CHECKING:
     import torch
 
 __all__ = ["layer_depths", "layered_groups", "weight_average"]
 
-_BLOCK = re.compile(r"^(.*?\.)?(layers?|(?:res)?blocks?|h|stages)\.(\d+)\.(?:(layers?|blocks?)\.(\d+)\.)?")
+# Stages with layers or blocks in them (Swin, ConvNeXt), numbered blocks (T5's have layers in them, which are no blocks
+# of their own), and stages that are numbered in their name (ResNets of timm and open_clip).
+_BLOCK = re.compile(
+    r"^(?:.*?\.)?(?:(?:layers|stages)\.\d+\.(?:(?:layers|blocks)\.\d+\.)?|(?:layer|(?:res)?blocks?|h)\.\d+\.|layer\d+\.\d+\.)"
+)
 
 
 def layer_depths(names: Sequence[str]) -> dict[str, int]:
@@ -46,11 +52,19 @@ def layered_groups(
         decay: factor from each block to the one before, (0, 1].
         decayed: names of parameters with weight decay.
 
+    Raises:
+        ConfigError: no block is found among the names.
+
     Source: Clark et al. 2020 (ELECTRA), section 3.
     """
     parameters = {name: value for name, value in model.named_parameters() if value.requires_grad}
     depths = layer_depths([name for name, _ in model.named_parameters()])
     last, with_decay = max(depths.values()), set(decayed)
+    if last < 2 and decay < 1:
+        raise ConfigError(
+            f"`layer_decay` finds no numbered blocks in this network: its parameters are {next(iter(depths))}, ...",
+            fix="leave `layer_decay` out, or at 1",
+        )
     groups: dict[tuple[int, bool], dict[str, Any]] = {}
     for name, parameter in parameters.items():
         key = (depths[name], name in with_decay)
