@@ -161,8 +161,12 @@ def test_targets_are_smoothed_and_mixed_ones_stay_distributions() -> None:
     mixed, targets = mix(pixels.clone(), labels)
     assert not torch.equal(mixed, pixels)
     assert torch.allclose(targets.sum(dim=1), torch.ones(4))
-    odd = mix(pixels[:3].clone(), labels[:3])[0]
-    assert torch.equal(odd, pixels[:3])
+    np.random.seed(0)
+    odd, odd_targets = mix(pixels[:3].clone(), labels[:3])
+    assert not torch.equal(odd[:2], pixels[:2])
+    assert torch.equal(odd[2], pixels[2])
+    assert torch.allclose(odd_targets.sum(dim=1), torch.ones(3))
+    assert torch.equal(mix(pixels[:1], labels[:1])[0], pixels[:1])
 
 
 def test_nothing_asked_nothing_done() -> None:
@@ -182,6 +186,46 @@ def test_crops_stay_inside_and_keep_at_least_their_share() -> None:
     sizes = {crop(image).size for _ in range(20)}
     assert len(sizes) > 5
     assert all(0.45 * 1200 <= width * height <= 1200 for width, height in sizes)
+
+
+def _resized_then_cropped(folder: Path) -> None:
+    """CLIP's preprocessing, which cuts a frame away, too."""
+    from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+
+    tiny_image_model(folder)
+    crop = {"height": 16, "width": 16}
+    CLIPImageProcessorPil(size={"shortest_edge": 24}, crop_size=crop).save_pretrained(folder)
+
+
+def _of_timm(folder: Path) -> None:
+    folder.mkdir()
+    cfg = {"input_size": [3, 16, 16], "crop_pct": 0.8, "interpolation": "bicubic", "mean": [0.5] * 3, "std": [0.5] * 3}
+    (folder / "config.json").write_text(json.dumps({"architecture": "resnet10t", "pretrained_cfg": cfg}))
+
+
+@pytest.mark.parametrize("prepare", [tiny_image_model, _resized_then_cropped, _of_timm])
+def test_all_of_a_crop_reaches_the_network(tmp_path: Path, prepare: Any) -> None:
+    pytest.importorskip("timm")
+    from PIL import Image
+
+    from stockpot.tasks.image_models import image_model, network_inputs
+
+    prepare(tmp_path / "model")
+    model = image_model(tmp_path / "model", json.loads((tmp_path / "model" / "config.json").read_text()))
+    whole = augmenter(RunSettings(random_resized_crop=1.0), model)  # of an image of 4 to 3 the only crop
+    assert whole is not None
+    across = np.broadcast_to(np.linspace(0, 255, 80, dtype=np.uint8), (60, 80))
+    down = np.broadcast_to(np.linspace(0, 255, 60, dtype=np.uint8)[:, None], (60, 80))
+    image = Image.fromarray(np.stack([across, down, across], axis=2))
+    squeezed = whole(image)
+    assert squeezed.size == (16, 16)
+    got = network_inputs(model, model.exact(squeezed)[None])[0]
+    assert got.shape == (3, 16, 16)
+    last = network_inputs(model, model.exact(Image.new("RGB", (16, 16), (255, 255, 255)))[None])[0]
+    first = network_inputs(model, model.exact(Image.new("RGB", (16, 16)))[None])[0]
+    share = (got - first) / (last - first)
+    assert share[0, 8, 0] < 0.05 < 0.95 < share[0, 8, -1]
+    assert share[1, 0, 8] < 0.05 < 0.95 < share[1, -1, 8]
 
 
 def test_settings_that_need_timm_name_the_extra(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

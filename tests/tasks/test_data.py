@@ -12,14 +12,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stockpot.config import DataConfig, ShiftConfig, SplitConfig, load_task_config
 from stockpot.errors import DataError, MissingExtraError
-from stockpot.tasks.data import Split, check_overlap, digest, encode_labels, load_splits
+from stockpot.tasks.data import Split, check_overlap, digest, load_splits
+from stockpot.tasks.labels import encode_labels
 
 N = 40
 ROWS = [{"label": "abcd"[i % 4], "text": f"text {i}", "long": f"longer text {i}"} for i in range(N)]
@@ -345,62 +345,6 @@ def test_another_column_of_a_training_row_is_an_overlap(folder: Path) -> None:
 
 
 # -- labels
-
-
-def test_names_are_numbered_in_sorted_order() -> None:
-    names, ids = encode_labels({"train": labelled("train", ["b", "c"]), "held_out": labelled("held_out", ["a", "b"])})
-    assert names == ("a", "b", "c")
-    assert ids["train"].tolist() == [1, 2]
-    assert ids["held_out"].dtype == np.int64
-
-
-@pytest.mark.parametrize(
-    ("labels", "model_labels", "expected"), [(["b", "a"], ["x", "a", "b"], [1, 0]), (None, ["x", "a", "b"], [1, 2])]
-)
-def test_the_tasks_order_comes_before_the_models(
-    labels: list[str] | None, model_labels: list[str], expected: list[int]
-) -> None:
-    held_out = labelled("held_out", ["a", "b"])
-    assert encode_labels({"held_out": held_out}, labels, model_labels=model_labels).ids["held_out"].tolist() == expected
-
-
-def test_the_models_own_names_in_another_order_are_refused() -> None:
-    held_out = Split("held_out", (("x",), ("y",)), ("a", "b"), ("f:2", "f:3"))
-    with pytest.raises(DataError, match="the model's outputs are, in order, b, a"):
-        encode_labels({"held_out": held_out}, ["a", "b"], model_labels=["b", "a"])
-    assert encode_labels({"held_out": held_out}, ["b", "a"], model_labels=["b", "a"]).names == ("b", "a")
-
-
-def test_unknown_labels_are_listed_with_counts_and_neighbours() -> None:
-    splits = {"held_out": labelled("held_out", ["sport", "sprot", "sprot"]), "test": labelled("test", ["xyz", "sport"])}
-    with pytest.raises(DataError) as caught:
-        encode_labels(splits, ["sport", "news"])
-    assert caught.value.message == "labels that are none of: sport, news"
-    assert caught.value.problems == ("held_out: 'sprot' (2 rows) (did you mean 'sport'?)", "test: 'xyz' (1 row)")
-
-
-def test_test_labels_must_occur_in_training_data() -> None:
-    with pytest.raises(DataError, match="test: 'c'"):
-        encode_labels({"held_out": labelled("held_out", ["a", "b"]), "test": labelled("test", ["c"])})
-
-
-def test_integers_are_class_numbers_also_where_a_class_is_absent() -> None:
-    names, ids = encode_labels({"held_out": labelled("held_out", [0, 3, 1])})
-    assert (names, ids["held_out"].tolist()) == (("0", "1", "2", "3"), [0, 3, 1])
-
-
-def test_integers_out_of_range_are_refused() -> None:
-    with pytest.raises(DataError, match=r"held_out: 2 \(1 row\); allowed: 0 to 1"):
-        encode_labels({"held_out": labelled("held_out", [0, 2])}, ["no", "yes"])
-    with pytest.raises(DataError, match=r"held_out: -1 \(1 row\)"):
-        encode_labels({"held_out": labelled("held_out", [0, -1, 1])})
-
-
-def test_integers_that_are_names_mean_these_classes() -> None:
-    held_out = labelled("held_out", [5, 1, 2])
-    assert encode_labels({"held_out": held_out}, ["1", "2", "3", "4", "5"]).ids["held_out"].tolist() == [4, 0, 1]
-    with pytest.raises(DataError, match=r"0 \(1 row\); allowed: 1 to 3"):
-        encode_labels({"held_out": labelled("held_out", [0, 1])}, ["1", "2", "3"])
 
 
 @pytest.mark.parametrize(

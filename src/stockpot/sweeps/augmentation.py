@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from stockpot.config import RunSettings
-from stockpot.tasks.image_models import import_timm
+from stockpot.tasks.image_models import ImageModel, import_timm
 
 if TYPE_CHECKING:
     import torch
@@ -19,11 +19,15 @@ _ASPECTS = (3 / 4, 4 / 3)
 _LARGEST_MAGNITUDE = 30.0
 
 
-def augmenter(settings: RunSettings) -> Callable[[Image], Image] | None:
+def augmenter(settings: RunSettings, model: ImageModel | None = None) -> Callable[[Image], Image] | None:
     """What is done to each image before the model's own preprocessing; None where nothing is.
+
+    A random crop is squeezed to the network's size, so that all of it reaches the network, and RandAugment acts on what
+    comes out; without crops, RandAugment acts on the image as it is.
 
     Args:
         settings: of the run.
+        model: whose size crops are squeezed to; None leaves them as they are.
 
     Raises:
         MissingExtraError: timm is needed and not installed.
@@ -38,7 +42,8 @@ def augmenter(settings: RunSettings) -> Callable[[Image], Image] | None:
     steps: list[Callable[[Any], Any]] = []
     if crops:
         box = timm.data.transforms.RandomResizedCropAndInterpolation.get_params
-        steps.append(lambda image: _cropped(image, *box(image, (crops, 1.0), _ASPECTS)))
+        squeezed = _squeezer(model) if model else lambda crop, _: crop
+        steps.append(lambda image: squeezed(_cropped(image, *box(image, (crops, 1.0), _ASPECTS)), image.size))
     if layers:
         auto = timm.data.auto_augment
         # Its own `rand_augment_transform` reads the magnitude from a string, and whole numbers alone.
@@ -68,12 +73,20 @@ def _cropped(image: Image, top: int, left: int, height: int, width: int) -> Imag
     return image.crop((left, top, left + width, top + height))
 
 
+def _squeezer(model: ImageModel) -> Callable[[Image, tuple[int, int]], Image]:
+    """(crop, size of the image that it is from) -> the crop in the size that the network gets for that image."""
+    from PIL.Image import Resampling
+
+    size_for, resample = model.size_for(), Resampling(model.resample)
+    return lambda crop, original: crop.resize(size_for(original), resample)
+
+
 def batch_mixer(
     settings: RunSettings, *, n_classes: int
 ) -> Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]:
     """What is done to each batch: labels [n] become targets [n, classes], smoothed, and mixed where the run says so.
 
-    A batch with an odd number of rows (the last of an epoch) is not mixed.
+    Rows are mixed in pairs: of an odd number, the last is left as it is.
 
     Args:
         settings: of the run.
@@ -97,11 +110,13 @@ def batch_mixer(
     def mix(pixels: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         import torch
 
-        if mixing is not None and len(pixels) % 2 == 0:
-            mixed: tuple[torch.Tensor, torch.Tensor] = mixing(pixels, labels)
-            return mixed
         hard = torch.nn.functional.one_hot(labels, n_classes).float()
-        return pixels, hard * (1 - smoothing) + smoothing / n_classes
+        targets = hard * (1 - smoothing) + smoothing / n_classes
+        n_paired = len(pixels) // 2 * 2
+        if mixing is None or not n_paired:
+            return pixels, targets
+        mixed, mixed_targets = mixing(pixels[:n_paired].clone(), labels[:n_paired])
+        return torch.cat([mixed, pixels[n_paired:]]), torch.cat([mixed_targets, targets[n_paired:]])
 
     return mix
 

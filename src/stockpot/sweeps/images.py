@@ -131,7 +131,8 @@ class ImageExamples:
 
     def __init__(self, task: ImageClassification, settings: RunSettings) -> None:
         self._task, self._labels = task, task.labels("train")
-        self._augment = augmenter(settings)
+        self._augment = augmenter(settings, task.family)
+        self._is_exact = settings.random_resized_crop > 0
         self._flips = settings.flip
 
     def __len__(self) -> int:
@@ -142,7 +143,8 @@ class ImageExamples:
         if self._augment is None:
             pixels = self._task.pixels("train")[row]
         else:
-            pixels = model.pixels(self._augment(self._task.image("train", row)))
+            image = self._augment(self._task.image("train", row))
+            pixels = (model.exact if self._is_exact else model.pixels)(image)
         values = network_inputs(model, np.asarray(pixels)[None])[0]
         if self._flips and np.random.random() < 0.5:
             values = values[:, :, ::-1].copy()

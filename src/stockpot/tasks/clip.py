@@ -168,4 +168,7 @@ def _open_clip_pixels(folder: Path) -> ImageModel:
         return np.asarray(transform(image), dtype=np.float32)
 
     identity = {"library": "open_clip", "open_clip": open_clip.__version__, "data": settings, "size": size}
-    return ImageModel("pixel_values", "RGB", pixels, None, lambda *_: None, identity)  # type: ignore[arg-type]
+    # Its sizes and resize modes all leave an image of the network's size alone.
+    resample = {"bilinear": 2}.get(str(settings.get("interpolation")), 3)
+    unused: Any = None  # the task makes the network
+    return ImageModel("pixel_values", "RGB", pixels, None, unused, identity, pixels, resample)

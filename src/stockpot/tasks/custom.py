@@ -19,9 +19,10 @@ from stockpot.journal import identity_of_callable
 from stockpot.tasks.batches import Batch
 from stockpot.tasks.callables import load_callable
 from stockpot.tasks.classifier import ResidentClassifier
-from stockpot.tasks.data import Split, check_overlap, encode_labels, encode_numbers
+from stockpot.tasks.data import Split, check_overlap
 from stockpot.tasks.gradients import MICRO_ROWS
 from stockpot.tasks.hardware import import_hf
+from stockpot.tasks.labels import encode_labels, encode_numbers
 from stockpot.tasks.text import TextClassification, try_metric
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""Splits of a text task: which rows, read strictly, disjoint, with labels as class numbers and a digest."""
+"""Splits of a text task: which rows, read strictly, disjoint, with a digest."""
 
 from __future__ import annotations
 
@@ -6,29 +6,24 @@ import hashlib
 import json
 import math
 import re
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple, TypeAlias
-
-import numpy as np
+from typing import TypeAlias
 
 from stockpot.config import DataConfig, ShiftConfig, SplitConfig
 from stockpot.errors import DataError
 from stockpot.tasks.corruptions import corrupt
 from stockpot.tasks.data_files import data_path
 from stockpot.tasks.rows import Source, drawn_rows, rows_of_shift
-from stockpot.tasks.tables import Table, nearest, raise_problems, read_table
+from stockpot.tasks.tables import Table, raise_problems, read_table
 
 __all__ = [
-    "EncodedLabels",
     "Label",
     "Split",
     "check_overlap",
     "digest",
-    "encode_labels",
-    "encode_numbers",
+    "finite_number",
     "load_splits",
     "read_tables",
     "with_uniform_labels",
@@ -50,6 +45,7 @@ class Split:
         item_ids: "file:line" of the underlying item; shifts of test share them with test, so that statistics can
             treat rows of one item as one cluster.
         of: the split this one is derived from.
+        class_names: of class numbers, where the file names them.
     """
 
     name: str
@@ -57,16 +53,10 @@ class Split:
     labels: tuple[Label, ...]
     item_ids: tuple[str, ...]
     of: str | None = None
+    class_names: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.labels)
-
-
-class EncodedLabels(NamedTuple):
-    """Class names in order, and the class number of every row of every split."""
-
-    names: tuple[str, ...]
-    ids: dict[str, np.ndarray[Any, np.dtype[np.int64]]]
 
 
 # ---------------------------------------------------------------------------------------------------------- loading
@@ -183,7 +173,7 @@ def _wrong_cell(value: object, *, is_label: bool, numbers: bool) -> str | None:
     if value is None or (isinstance(value, str) and not value.strip()):
         return "is empty"
     if is_label and numbers:
-        return None if _number(value) is not None else f"holds {value!r}, which is no finite number"
+        return None if finite_number(value) is not None else f"holds {value!r}, which is no finite number"
     if is_label and isinstance(value, int) and not isinstance(value, bool):
         return None
     if is_label and isinstance(value, float):
@@ -193,7 +183,13 @@ def _wrong_cell(value: object, *, is_label: bool, numbers: bool) -> str | None:
     return "holds half of a surrogate pair" if _SURROGATE.search(value) else None
 
 
-def _number(value: object) -> float | None:
+def finite_number(value: object) -> float | None:
+    """What a cell of numbers holds; None for anything else.
+
+    Example:
+        >>> finite_number("0.5"), finite_number("half")
+        (0.5, None)
+    """
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         return None
     try:
@@ -212,6 +208,7 @@ def _split(name: str, source: Source, table: Table, rows: Sequence[int]) -> Spli
         tuple(tuple(column[row] for column in columns) for row in rows),
         tuple(labels[row] for row in rows),
         tuple(f"{source.file}:{table.lines[row]}" for row in rows),
+        class_names=table.class_names.get(source.label, ()),
     )
 
 
@@ -222,10 +219,15 @@ def _shifted(split: Split, shift: ShiftConfig, seed: int) -> Split:
 
 
 def with_uniform_labels(splits: Mapping[str, Split]) -> dict[str, Split]:
-    """All integers if every label of every split is one, as a text file cannot say which it means; else all names."""
-    everything = {str(label) for split in splits.values() for label in split.labels}
+    """All integers if every label is one, as a text file cannot say which it means; else all names.
+
+    Splits whose file names its classes know which they mean, and are left as they are.
+    """
+    unsure = {name: split for name, split in splits.items() if not split.class_names}
+    everything = {str(label) for split in unsure.values() for label in split.labels}
     as_label = int if all(_INTEGER.fullmatch(label) for label in everything) else str
-    return {name: replace(split, labels=tuple(map(as_label, split.labels))) for name, split in splits.items()}
+    uniform = {name: replace(split, labels=tuple(map(as_label, split.labels))) for name, split in unsure.items()}
+    return {**splits, **uniform}
 
 
 # ---------------------------------------------------------------------------------------------------------- overlap
@@ -289,106 +291,6 @@ def _stripped(texts: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(text.strip() for text in texts)
 
 
-# ---------------------------------------------------------------------------------------------------------- labels
-
-
-def encode_labels(
-    splits: Mapping[str, Split], labels: Sequence[str] | None = None, *, model_labels: Sequence[str] | None = None
-) -> EncodedLabels:
-    """Class numbers for every row.
-
-    The names, in order, are `labels`, else `model_labels`, else what train and held_out hold: names sorted, or for
-    integers 0 to the largest. Integers are class numbers, unless they occur among the names (a model with the classes
-    "1" to "5"): then they mean the class of that name. A split may lack classes.
-
-    Args:
-        splits: as `load_splits` gives them.
-        labels: the task's own order.
-        model_labels: the model's names in the order of its outputs; None where they are mere placeholders.
-
-    Returns:
-        The names, and an int64 array [n] per split.
-
-    Raises:
-        DataError: labels that are not among the names, per split with their counts and the nearest name; numbers with a
-            fraction where no names are given; `labels` that are the model's in another order.
-
-    Example:
-        >>> held_out = Split("held_out", (("a",), ("b",)), ("web", "net"), ("f:2", "f:3"))
-        >>> names, ids = encode_labels({"held_out": held_out})
-        >>> names, ids["held_out"].tolist()
-        (('net', 'web'), [1, 0])
-    """
-    if not labels and not model_labels:
-        _refuse_fractions(splits)
-    names = tuple(labels or model_labels or _names_in(splits))
-    if labels and model_labels and names != tuple(model_labels) and sorted(names) == sorted(model_labels):
-        raise DataError(
-            f"`labels` is {', '.join(names[:8])}; the model's outputs are, in order, {', '.join(model_labels[:8])}",
-            fix="leave out `labels`, or give them in the model's order",
-        )
-    number_of = _numbers(names, {label for split in splits.values() for label in split.labels})
-    problems = [line for split in splits.values() for line in _unknown(split, number_of, names)]
-    known = ", ".join(names[:20]) + (f", ... ({len(names)} in all)" if len(names) > 20 else "")
-    raise_problems(problems, f"labels that are none of: {known}", fix="mend these rows, or give `labels` in the task")
-    ids = {
-        name: np.fromiter((number_of[label] for label in split.labels), dtype=np.int64, count=len(split))
-        for name, split in splits.items()
-    }
-    return EncodedLabels(names, ids)
-
-
-def encode_numbers(splits: Mapping[str, Split]) -> dict[str, np.ndarray[Any, np.dtype[np.float64]]]:
-    """What regression predicts: a float64 array [n] per split.
-
-    Args:
-        splits: as `load_splits` gives them with `numbers`.
-
-    Example:
-        >>> encode_numbers({"test": Split("test", (("a",),), ("0.5",), ("f:2",))})["test"].tolist()
-        [0.5]
-    """
-    return {name: np.array([float(label) for label in split.labels]) for name, split in splits.items()}
-
-
-def _refuse_fractions(splits: Mapping[str, Split]) -> None:
-    """Numbers with a fraction are hardly names of classes: each would be a class of its own."""
-    labels = {label for split in splits.values() for label in split.labels}
-    if any(isinstance(label, int) or _number(label) is None for label in labels):
-        return
-    example = next(label for split in splits.values() for label in split.labels)
-    raise DataError(
-        f"the labels are numbers, such as {example}, not classes",
-        fix="for regression use `metric: mse`, `r2` or `spearman`; names of classes go under `labels`",
-    )
-
-
-def _names_in(splits: Mapping[str, Split]) -> list[str]:
-    found = {label for name in ("train", "held_out") if name in splits for label in splits[name].labels}
-    integers = [label for label in found if isinstance(label, int)]
-    if integers:
-        # Class numbers, not merely names: a small held-out split may lack a class, and the others must not move up.
-        return [str(number) for number in range(max(integers) + 1)]
-    return sorted(str(label) for label in found)
-
-
-def _numbers(names: Sequence[str], labels: Iterable[Label]) -> dict[Label, int]:
-    numbers: dict[Label, int] = {name: at for at, name in enumerate(names)}
-    integers = [label for label in labels if isinstance(label, int)]
-    if any(str(label) in numbers for label in integers):
-        return numbers | {int(name): at for at, name in enumerate(names) if _INTEGER.fullmatch(name)}
-    return numbers | dict(zip(range(len(names)), range(len(names)), strict=True))
-
-
-def _unknown(split: Split, number_of: Mapping[Label, int], names: Sequence[str]) -> Iterator[str]:
-    counts = Counter(label for label in split.labels if label not in number_of)
-    for label, count in sorted(counts.items(), key=lambda pair: (-pair[1], str(pair[0]))):
-        rows = f"{count} row{'s' if count > 1 else ''}"
-        numbers = [number for number in number_of if isinstance(number, int)]
-        near = f"; allowed: {min(numbers)} to {max(numbers)}" if isinstance(label, int) else nearest(str(label), names)
-        yield f"{split.name}: {label!r} ({rows}){near}"
-
-
 # ---------------------------------------------------------------------------------------------------------- digest
 
 
@@ -402,7 +304,7 @@ def digest(split: Split) -> str:
         >>> digest(Split("test", (("a",),), ("x",), ("f:2",)))[:8]
         '1327285b'
     """
-    content = hashlib.sha256()
+    content = hashlib.sha256(json.dumps(split.class_names).encode() if split.class_names else b"")
     for texts, label in zip(split.texts, split.labels, strict=True):
         content.update(json.dumps([*texts, label]).encode() + b"\n")
     return content.hexdigest()

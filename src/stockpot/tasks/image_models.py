@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +30,7 @@ __all__ = [
     "timm_network",
 ]
 
+_AS_IT_IS = {"do_resize": False, "do_center_crop": False}
 _FIX = "name the folder of an image classifier, with its preprocessing, as `model:` in the task file"
 
 
@@ -43,6 +45,8 @@ class ImageModel:
         table: [channels, 256] float32: what the network gets for each byte; None where pixels are final.
         new_module: (folder, number of labels) -> the network, weights as they come.
         identity: everything that the way from image to logits depends on.
+        exact: as `pixels`, for an image that has the network's size: it is neither resized nor cropped.
+        resample: Pillow's filter that the model's preprocessing resizes with.
     """
 
     input_name: str
@@ -51,6 +55,19 @@ class ImageModel:
     table: np.ndarray[Any, Any] | None
     new_module: Callable[[Path, int], torch.nn.Module]
     identity: Mapping[str, Any]
+    exact: Callable[[Image], np.ndarray[Any, Any]]
+    resample: int
+
+    def size_for(self) -> Callable[[tuple[int, int]], tuple[int, int]]:
+        """(width, height) of an image -> those of what the network gets for it, found by trying and remembered."""
+        import PIL.Image
+
+        @lru_cache(maxsize=4096)
+        def size(original: tuple[int, int]) -> tuple[int, int]:
+            height, width = self.pixels(PIL.Image.new(self.mode, original)).shape[1:]
+            return width, height
+
+        return size
 
 
 def image_model(folder: Path, config: Mapping[str, Any]) -> ImageModel:
@@ -87,20 +104,25 @@ def processed_by_transformers(folder: Path, config: Mapping[str, Any]) -> ImageM
     Raises:
         ConfigError: the folder has no preprocessing, or one for another number of channels.
     """
+    import PIL.Image
+
     mode = "L" if config.get("num_channels", 3) == 1 else "RGB"
     processor = image_processor(folder)
     _check_channels(processor, mode, folder)
     table = _byte_table(processor, mode)
 
-    def whole(image: Image) -> np.ndarray[Any, Any]:
-        return _processed(processor, image, {})
+    kept = {} if table is None else {"do_rescale": False, "do_normalize": False}
 
-    def as_bytes(image: Image) -> np.ndarray[Any, Any]:
-        return _processed(processor, image, {"do_rescale": False, "do_normalize": False})
+    def pixels(image: Image) -> np.ndarray[Any, Any]:
+        return _processed(processor, image, kept)
+
+    def exact(image: Image) -> np.ndarray[Any, Any]:
+        return _processed(processor, image, {**kept, **_AS_IT_IS})
 
     settings = {key: value for key, value in processor.to_dict().items() if not key.startswith("_")}
     identity = {"library": "transformers", "processor": settings}
-    return ImageModel("pixel_values", mode, whole if table is None else as_bytes, table, _new_transformers, identity)
+    resample = int(getattr(processor, "resample", None) or PIL.Image.Resampling.BICUBIC)
+    return ImageModel("pixel_values", mode, pixels, table, _new_transformers, identity, exact, resample)
 
 
 def image_processor(folder: Path) -> Any:
@@ -140,9 +162,8 @@ def _byte_table(processor: Any, mode: str) -> np.ndarray[Any, Any] | None:
     import PIL.Image
 
     ramp = PIL.Image.fromarray(np.arange(256, dtype=np.uint8).reshape(16, 16)).convert(mode)
-    sizes = {"do_resize": False, "do_center_crop": False}
     try:
-        table = _processed(processor, ramp, sizes).reshape(-1, 256)
+        table = _processed(processor, ramp, _AS_IT_IS).reshape(-1, 256)
         draw = np.random.default_rng(0).integers(0, 256, (40, 50, 3), dtype=np.uint8)
         trial = PIL.Image.fromarray(draw).convert(mode)
         whole = _processed(processor, trial, {})
@@ -219,14 +240,23 @@ def _timm_model(config: Mapping[str, Any]) -> ImageModel:
     timm = import_timm()
     settings = timm.data.resolve_data_config({}, pretrained_cfg=dict(config.get("pretrained_cfg") or {}))
     transform = timm.data.create_transform(**settings, is_training=False)
+    squash = timm.data.create_transform(**{**settings, "crop_pct": 1.0, "crop_mode": "squash"}, is_training=False)
 
     def pixels(image: Image) -> np.ndarray[Any, Any]:
         return np.asarray(transform(image), dtype=np.float32)
 
+    def exact(image: Image) -> np.ndarray[Any, Any]:
+        return np.asarray(squash(image), dtype=np.float32)
+
     mode = "L" if settings["input_size"][0] == 1 else "RGB"
     described = json.loads(json.dumps(settings, default=str))
     identity = {"library": "timm", "timm": timm.__version__, "data": described}
-    return ImageModel("x", mode, pixels, None, timm_network, identity)
+    resample = _FILTERS.get(str(settings["interpolation"]), _FILTERS["bicubic"])
+    return ImageModel("x", mode, pixels, None, timm_network, identity, exact, resample)
+
+
+#: Pillow's numbers of the filters that timm names.
+_FILTERS = {"nearest": 0, "lanczos": 1, "bilinear": 2, "bicubic": 3}
 
 
 def timm_network(folder: Path, n_labels: int | None = None) -> torch.nn.Module:

@@ -18,7 +18,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from stockpot.errors import DataError, MissingExtraError
-from stockpot.tasks.tables import read_arrow
+from stockpot.tasks.tables import read_arrow, schema_class_names
 
 __all__ = ["ImageItem", "Labelled", "read_items"]
 
@@ -38,12 +38,14 @@ class ImageItem:
         label: as written: a name or an integer.
         load: its encoded bytes, or its pixels [height, width] or [height, width, 3] uint8.
         stamp: changes when the file it stands in does.
+        class_names: of all classes in the order of their numbers, where the file knows them.
     """
 
     name: str
     label: str | int
     load: Callable[[], Raw]
     stamp: str
+    class_names: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,14 +210,14 @@ def _slice(path: Path, offset: int, size: int) -> bytes:
 def _table_items(path: Path, labelled: Labelled) -> list[ImageItem]:
     table = _arrow_table(path, (labelled.image, labelled.label))
     images, labels = table.column(labelled.image), table.column(labelled.label).to_pylist()
-    names = _class_names(table.schema, labelled.label)
+    names = schema_class_names(table.schema, labelled.label)
     stamp, items, problems = _stamp(path), [], []
     for row, label in enumerate(labels):
         if label is None or isinstance(label, bool) or not isinstance(label, str | int):
             problems.append(f"row {row + 1}: label {label!r}")
             continue
         named = names[label] if isinstance(label, int) and 0 <= label < len(names) else label
-        items.append(ImageItem(f"{path.name}:{row + 1}", named, partial(_cell, images, row, path), stamp))
+        items.append(ImageItem(f"{path.name}:{row + 1}", named, partial(_cell, images, row, path), stamp, names))
     _refuse(problems, f"{path.name}: labels that are neither names nor integers", "mend or remove these rows")
     return items
 
@@ -236,15 +238,6 @@ def _arrow_table(path: Path, columns: Sequence[str]) -> Any:
             fix="name the columns with `image` and `label` under `data`",
         )
     return table.select(list(columns))
-
-
-def _class_names(schema: Any, label: str) -> list[str]:
-    """Names of class numbers, which `datasets` keeps in the schema."""
-    try:
-        features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
-        return list(features[label]["names"])
-    except (KeyError, ValueError, TypeError):
-        return []
 
 
 def _cell(column: Any, row: int, path: Path) -> bytes:

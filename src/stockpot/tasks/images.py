@@ -18,11 +18,12 @@ from stockpot.config import (
     SplitConfig,
 )
 from stockpot.errors import DataError
-from stockpot.tasks.data import Split, encode_labels, with_uniform_labels
+from stockpot.tasks.data import Split, with_uniform_labels
 from stockpot.tasks.data_files import data_path
 from stockpot.tasks.image_cache import ImageCache
 from stockpot.tasks.image_corruptions import corrupt_image, item_generator
 from stockpot.tasks.image_sources import ImageItem, Labelled, read_items
+from stockpot.tasks.labels import encode_labels
 from stockpot.tasks.rows import cut_rows
 
 if TYPE_CHECKING:
@@ -225,6 +226,7 @@ def _split(
         tuple((digest,) for digest in digests),
         tuple(item.label for item in items),
         tuple(f"{source}:{item.name}" for item in items),
+        class_names=next((item.class_names for item in items if item.class_names), ()),
     )
     return ImageSplit(rows, tuple(items), settings)
 
@@ -232,7 +234,14 @@ def _split(
 def _derived(name: str, of: ImageSplit, shift: ImageShiftConfig) -> ImageSplit:
     items = _first(of.items, shift.first, name)
     n = len(items)
-    rows = Split(name, of.rows.texts[:n], of.rows.labels[:n], of.rows.item_ids[:n], of.rows.name)
+    rows = replace(
+        of.rows,
+        name=name,
+        texts=of.rows.texts[:n],
+        labels=of.rows.labels[:n],
+        item_ids=of.rows.item_ids[:n],
+        of=of.rows.name,
+    )
     return ImageSplit(rows, tuple(items), of.settings)
 
 
@@ -304,7 +313,7 @@ def encode_image_labels(
         given = splits[name].settings.class_map
         mapping = given if isinstance(given, dict) else {}
         groups[name] = tuple(_numbers(meant, names, f"{name}: class_map") for meant in mapping.values())
-        renamed = replace(rows, labels=tuple(str(label) for label in rows.labels))
+        renamed = replace(rows, labels=tuple(str(label) for label in rows.labels), class_names=())
         ids[name] = encode_labels({name: renamed}, tuple(mapping)).ids[name]
     for name, split in splits.items():
         if (of := _of(split)) is not None:

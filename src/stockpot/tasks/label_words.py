@@ -29,7 +29,10 @@ class LabelTokens:
 
 
 def label_order(
-    labels: Sequence[str] | None, words: Mapping[str, str] | None, found: Iterable[Label]
+    labels: Sequence[str] | None,
+    words: Mapping[str, str] | None,
+    found: Iterable[Label],
+    class_names: Sequence[str] = (),
 ) -> tuple[str, ...] | None:
     """The task's own order of the labels: `labels`, else the sorted ones that have words; None leaves it to the data.
 
@@ -37,6 +40,7 @@ def label_order(
         labels: of the task.
         words: label -> words, of the task.
         found: the labels in the data.
+        class_names: what the data's files name their numbers.
 
     Raises:
         ConfigError: numbers in the data, names among the words, and nothing that says which is which.
@@ -49,6 +53,8 @@ def label_order(
         return tuple(labels) if labels is not None else None
     if all(name.isdecimal() for name in words):
         return tuple(sorted(words, key=int))
+    if set(words) == set(class_names):
+        return tuple(class_names)
     if any(isinstance(label, int) for label in found):
         raise ConfigError(
             f"the data number their labels, and `label_words` names them: {', '.join(words)}",

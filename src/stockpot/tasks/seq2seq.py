@@ -13,10 +13,11 @@ from stockpot.config import Seq2SeqTaskConfig, fill_template
 from stockpot.errors import ConfigError
 from stockpot.tasks.batches import Encodings
 from stockpot.tasks.classifier import ResidentClassifier, encoded, load_tokenizer
-from stockpot.tasks.data import check_overlap, encode_labels, load_splits
+from stockpot.tasks.data import check_overlap, load_splits
 from stockpot.tasks.gradients import GradientOptions, ModuleGradient
 from stockpot.tasks.hardware import import_hf
 from stockpot.tasks.label_words import LabelTokens, label_order, label_tokens, words_of_labels
+from stockpot.tasks.labels import class_names, encode_labels
 from stockpot.tasks.text import TextClassification, try_metric
 from stockpot.types import Incumbent, Ingredient, Soup
 
@@ -68,7 +69,7 @@ class Seq2SeqClassification(TextClassification):
         check_overlap(self._splits, config.data.allow_overlap)
         found = (label for split in self._splits.values() for label in split.labels)
         self.label_names, self._labels = encode_labels(
-            self._splits, label_order(config.labels, config.label_words, found)
+            self._splits, label_order(config.labels, config.label_words, found, class_names(self._splits))
         )
         #: What the model answers with for each label.
         self.words = words_of_labels(self.label_names, config.label_words)

@@ -11,13 +11,13 @@ import json
 import lzma
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from stockpot.errors import DataError, MissingExtraError
 
-__all__ = ["Table", "nearest", "raise_problems", "read_arrow", "read_table"]
+__all__ = ["Table", "nearest", "raise_problems", "read_arrow", "read_table", "schema_class_names"]
 
 _MAX_PROBLEMS_SHOWN = 10
 
@@ -29,10 +29,12 @@ class Table:
     Args:
         columns: name -> values, all of one length; None where a value is missing.
         lines: where each row ends in the file, counted from 1 (Parquet: the row's number).
+        class_names: column -> names of the class numbers in it, which `datasets` keeps in Parquet and Arrow.
     """
 
     columns: Mapping[str, Sequence[Any]]
     lines: Sequence[int]
+    class_names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def n_rows(self) -> int:
@@ -90,6 +92,15 @@ def read_arrow(path: Path) -> Any:
         is_file = file.read(6) == b"ARROW1"
     source = pyarrow.memory_map(str(path))
     return (pyarrow.ipc.open_file if is_file else pyarrow.ipc.open_stream)(source).read_all()
+
+
+def schema_class_names(schema: Any, column: str) -> tuple[str, ...]:
+    """Names of a column's class numbers, in order, which `datasets` keeps in a pyarrow schema; else none."""
+    try:
+        features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
+        return tuple(map(str, features[column]["names"]))
+    except (KeyError, ValueError, TypeError):
+        return ()
 
 
 def raise_problems(problems: Iterable[str], message: str, *, fix: str) -> None:
@@ -242,4 +253,5 @@ def _read_columns(path: Path, wanted: Sequence[str], name: str, *, is_arrow: boo
         kind = "an Arrow" if is_arrow else "a Parquet"
         raise DataError(f"{name} cannot be read: {exc}", fix=f"give {kind} file, whole") from exc
     columns = {column: content.column(column).to_pylist() for column in wanted}
-    return Table(columns, range(1, content.num_rows + 1))
+    names = {column: found for column in wanted if (found := schema_class_names(content.schema, column))}
+    return Table(columns, range(1, content.num_rows + 1), names)

@@ -19,7 +19,7 @@ from stockpot.metrics import METRICS, per_example
 from stockpot.recipes import fold_logit_scale
 from stockpot.tasks.batches import Batch, Encodings, fixed_batch, loose_batches
 from stockpot.tasks.classifier import ResidentClassifier, encoded
-from stockpot.tasks.data import Split, check_overlap, digest, encode_labels, encode_numbers, load_splits
+from stockpot.tasks.data import Split, check_overlap, digest, load_splits
 from stockpot.tasks.gradients import (
     MICRO_ROWS,
     GradientOptions,
@@ -29,6 +29,7 @@ from stockpot.tasks.gradients import (
     squared_error,
 )
 from stockpot.tasks.hardware import Hardware, choose_hardware, import_hf
+from stockpot.tasks.labels import encode_labels, encode_numbers
 from stockpot.tasks.racing import Raced, margins, race
 from stockpot.tasks.recalibration import recalibration_note
 from stockpot.types import Incumbent, Ingredient, Predictions, Score, Soup
