@@ -27,6 +27,19 @@ def test_pixels_are_made_once_and_kept_in_order(tmp_path: Path) -> None:
     assert not isinstance(made, np.ndarray) or not made.flags.writeable
 
 
+@pytest.mark.parametrize("left", [0, 3, 60, 128, 500])
+def test_a_file_that_was_cut_short_is_made_anew(tmp_path: Path, left: int) -> None:
+    cache = ImageCache(tmp_path, limit_bytes=10**6)
+    made = np.array(cache.pixels("a", 20, filled(0)))
+    (file,) = tmp_path.glob("*.npy")
+    content = file.read_bytes()
+    file.unlink()  # what is mapped keeps its pages
+    file.write_bytes(content[:left])
+    assert not cache.holds("a", 20)
+    assert np.array_equal(cache.pixels("a", 20, filled(0)), made)
+    assert cache.holds("a", 20)
+
+
 def test_the_least_recently_used_go_first(tmp_path: Path) -> None:
     cache = ImageCache(tmp_path, limit_bytes=1400)
     old = cache.pixels("old", 10, filled(1))

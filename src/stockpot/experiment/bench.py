@@ -313,6 +313,10 @@ class TaskBench:
         """Whether right or wrong by example is all that acceptance is about, and rows may be reordered."""
         return METRICS[self.metric].is_share and against.significance is None and self.task.is_order_invariant
 
+    def knows(self, ingredient: Ingredient) -> bool:
+        """Whether a single model's predictions on the held-out split are kept."""
+        return self._cached(single(ingredient)) is not None
+
     def _cached_logits(self, soup: Soup) -> Values | None:
         kept = self._cached(soup)
         return None if kept is None else kept.logits

@@ -26,6 +26,7 @@ from stockpot.config import (
 from stockpot.errors import ConfigError, OutputError
 from stockpot.experiment.bench import CallableBench, TaskBench
 from stockpot.experiment.finishing import RESULTS_FILE, finished_results, write_report, write_soup_folder, write_tables
+from stockpot.experiment.preparing import prepare_splits
 from stockpot.experiment.progress import OnProgress, Progress, kept_progress, step_line
 from stockpot.experiment.recipe_checks import (
     check_acceptance,
@@ -164,6 +165,8 @@ def compare(
             if results is not None and results.experiment == json.loads(json.dumps(settings)):
                 return results
         check_learnable(session.bench, recipes, learned)
+        if isinstance(session.bench, TaskBench) and not session.bench.knows(session.ingredients[0]):
+            prepare_splits(session.bench.task, report)
         _announce_individuals(session, report)
         choices = Choices(tuple(recipes), random_orders, acceptance=acceptance, learned=learned)
         tell = partial(_report, report)

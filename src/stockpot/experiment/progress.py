@@ -22,7 +22,7 @@ class Progress:
     """One thing that happened.
 
     Args:
-        stage: "head", "sweep", "score", "select", "measure" or "write".
+        stage: "data", "head", "sweep", "score", "select", "measure" or "write".
         line: what happened, one line.
         done, total: how far the stage is; total 0 where nothing is counted.
     """

@@ -22,6 +22,7 @@ from stockpot.engines import Result
 from stockpot.engines.local import LocalEngine
 from stockpot.experiment.bench import TaskBench
 from stockpot.experiment.finishing import finish, finished_results
+from stockpot.experiment.preparing import prepare_splits
 from stockpot.experiment.progress import OnProgress, Progress, Stopwatch, kept_progress, step_line
 from stockpot.experiment.table import Choices, choose, tabulate
 from stockpot.journal import Journal
@@ -112,8 +113,7 @@ def sweep(
     """
     config = _experiment(experiment)
     with _session(config, out, fresh, n_workers, on_progress) as session:
-        _prepare(session)
-        return _sweep(session)
+        return _sweep(session, _prepare(session))
 
 
 def default_output(config: ExperimentConfig) -> Path:
@@ -156,7 +156,7 @@ def _session(
 def _run(session: _Session) -> Results:
     config = session.config
     task = _prepare(session)
-    ingredients = _sweep(session)
+    ingredients = _sweep(session, task)
     bench = TaskBench(task, session.journal)
     choices = Choices(
         config.recipes,
@@ -213,11 +213,13 @@ def _prepare(session: _Session) -> TextClassification:
     return load_task(config.task, session.initialisation, folder=config.task.folder)
 
 
-def _sweep(session: _Session) -> tuple[Ingredient, ...]:
+def _sweep(session: _Session, task: TextClassification) -> tuple[Ingredient, ...]:
     runs = plan_runs(session.config.sweep)
     folder = session.folder / "ingredients"
     check_plan(runs, session.initialisation, task=session.config.task)
     landed = sum(has_landed(run, folder) for run in runs)
+    if landed < len(runs):
+        prepare_splits(task, session.report)
     session.report(Progress("sweep", f"{len(runs)} runs, {landed} of them done", landed, len(runs)))
     n_done = landed
 

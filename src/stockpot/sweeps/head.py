@@ -11,7 +11,8 @@ from stockpot.errors import ConfigError, MissingExtraError, RunError
 from stockpot.outputs import whole_folder
 from stockpot.sweeps.families import fine_tuned
 from stockpot.tasks.hardware import import_hf, single_threaded
-from stockpot.tasks.text import TextClassification, model_config
+from stockpot.tasks.model_files import model_config
+from stockpot.tasks.text import TextClassification
 
 if TYPE_CHECKING:
     import torch

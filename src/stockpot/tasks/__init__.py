@@ -39,6 +39,13 @@ class Task(Protocol):
     def splits(self) -> tuple[str, ...]:
         """Names of the splits that are scored: held_out, test, shift:NAME."""
 
+    @property
+    def unprepared(self) -> tuple[str, ...]:
+        """The scored splits that `prepare` has work with."""
+
+    def prepare(self, split: str) -> None:
+        """Makes ready, and so checks, what predictions on a split read."""
+
     def evaluate(self, soup: Soup, *, against: Incumbent | None = None) -> Score:
         """The held-out score of a soup."""
 

@@ -27,8 +27,8 @@ from stockpot.tasks.dual_encoders import (
 from stockpot.tasks.gradients import GradientOptions, ModuleGradient
 from stockpot.tasks.image import ImageClassification
 from stockpot.tasks.image_models import ImageModel, processed_by_transformers, require_pillow
+from stockpot.tasks.model_files import VOLATILE_KEYS, model_identity, model_labels
 from stockpot.tasks.prompts import class_prompts
-from stockpot.tasks.text import VOLATILE_KEYS, model_identity, model_labels
 from stockpot.types import Ingredient
 
 if TYPE_CHECKING:

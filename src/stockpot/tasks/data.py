@@ -16,7 +16,7 @@ from stockpot.errors import DataError
 from stockpot.tasks.corruptions import corrupt
 from stockpot.tasks.data_files import data_path
 from stockpot.tasks.rows import Source, drawn_rows, rows_of_shift
-from stockpot.tasks.tables import Table, raise_problems, read_table
+from stockpot.tasks.tables import Table, raise_problems, read_table, together
 
 __all__ = [
     "Label",
@@ -135,15 +135,8 @@ def read_tables(sources: Iterable[Source], header: Sequence[str] | None = None) 
         except DataError as exc:
             errors.append(exc)
     if errors:
-        raise _together(errors)
+        raise together(errors, f"{len(errors)} files cannot be used")
     return tables
-
-
-def _together(errors: Sequence[DataError]) -> DataError:
-    if len(errors) == 1:
-        return errors[0]
-    problems = [line for error in errors for line in (error.message, *(f"  {problem}" for problem in error.problems))]
-    return DataError(f"{len(errors)} files cannot be used", problems=problems, fix="mend or replace them")
 
 
 # ---------------------------------------------------------------------------------------------------------- cells

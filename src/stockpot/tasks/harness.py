@@ -15,8 +15,8 @@ from stockpot.tasks.classifier import load_tokenizer
 from stockpot.tasks.hardware import choose_hardware
 from stockpot.tasks.lm_models import new_causal_lm
 from stockpot.tasks.locations import model_folder
+from stockpot.tasks.model_files import model_identity, sha256_of
 from stockpot.tasks.saved_names import name_as_saved
-from stockpot.tasks.text import model_identity, sha256_of
 from stockpot.types import Incumbent, Score, Soup
 
 __all__ = ["HarnessTask"]

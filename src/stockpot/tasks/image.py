@@ -21,15 +21,8 @@ from stockpot.tasks.image_cache import ImageCache
 from stockpot.tasks.image_models import ImageModel, image_model, network_inputs
 from stockpot.tasks.imagenet import with_known_classes
 from stockpot.tasks.images import decoded, encode_image_labels, load_image_splits, project, split_digest
-from stockpot.tasks.text import (
-    VOLATILE_KEYS,
-    TextClassification,
-    check_outputs,
-    model_config,
-    model_labels,
-    sha256_of,
-    try_metric,
-)
+from stockpot.tasks.model_files import VOLATILE_KEYS, check_outputs, model_config, model_labels, sha256_of
+from stockpot.tasks.text import TextClassification, try_metric
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -96,11 +89,32 @@ class ImageClassification(TextClassification):
         """[n, channels, height, width] of a split, preprocessed; bytes where the network's own scaling comes later."""
         if split not in self._pixels:
             images, model = self._images[split], self.family
-            key = json.dumps([split_digest(images), model.mode, model.identity, PREPROCESSING_VERSION], default=str)
             self._pixels[split] = self._cache.pixels(
-                key, len(images.items), lambda row: model.pixels(decoded(images, row, mode=model.mode))
+                self._pixels_key(split),
+                len(images.items),
+                lambda row: model.pixels(decoded(images, row, mode=model.mode)),
             )
         return self._pixels[split]
+
+    def _pixels_key(self, split: str) -> str:
+        parts = [split_digest(self._images[split]), self.family.mode, self.family.identity, PREPROCESSING_VERSION]
+        return json.dumps(parts, default=str)
+
+    @property
+    def unprepared(self) -> tuple[str, ...]:
+        """The scored splits whose images are not decoded yet."""
+        return tuple(
+            split for split in self.splits if not self._cache.holds(self._pixels_key(split), self.n_examples(split))
+        )
+
+    def prepare(self, split: str) -> None:
+        """Decodes a split's images into the cache.
+
+        Raises:
+            DataError: images that cannot be decoded; names them.
+            ConfigError: more than the cache may hold.
+        """
+        self.pixels(split)
 
     def image(self, split: str, row: int) -> Image:
         """One image of a split: decoded, border cropped, corrupted; not resized."""

@@ -17,7 +17,7 @@ import numpy as np
 from stockpot._cores import available_cores
 from stockpot.errors import ConfigError, DataError, OutputError
 from stockpot.tasks.image_sources import ImageItem
-from stockpot.tasks.tables import raise_problems
+from stockpot.tasks.tables import together
 
 __all__ = ["ImageCache"]
 
@@ -65,23 +65,37 @@ class ImageCache:
             ConfigError: these images alone are more than the cache may hold.
             OutputError: the folder cannot be written.
         """
-        path = self.folder / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.npy"
-        if not path.exists():
+        path = self._path(key)
+        if (kept := _mapped(path, n)) is None:
             self._make(path, n, make)
+            kept = np.load(path, mmap_mode="r")
         os.utime(path)  # the least recently used go first
-        return np.load(path, mmap_mode="r")  # type: ignore[no-any-return]
+        return kept
+
+    def holds(self, key: str, n: int) -> bool:
+        """Whether the pixels of a key are there, whole."""
+        return _mapped(self._path(key), n) is not None
+
+    def _path(self, key: str) -> Path:
+        return self.folder / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.npy"
 
     def _make(self, path: Path, n: int, make: Callable[[int], np.ndarray[Any, Any]]) -> None:
-        first = next((made for made in map(partial(_attempted, make), range(n)) if isinstance(made, np.ndarray)), None)
+        first, failures = None, list[DataError]()
+        for number in range(n):
+            made = _attempted(make, number)
+            if isinstance(made, np.ndarray):
+                first = made
+                break
+            failures.append(made)
         if first is None:
-            make(0)  # no image at all can be decoded: the first says why
-            raise AssertionError("it could not be made and then it could")
+            raise together(failures, f"none of {n} images can be taken")
         self._make_room(n * first.nbytes)
         header = {"descr": np.lib.format.dtype_to_descr(first.dtype), "fortran_order": False}
 
         def write(file: Any) -> None:
             np.lib.format.write_array_header_2_0(file, {**header, "shape": (n, *first.shape)})
-            chunk, failures = 64 * available_cores(), list[DataError]()
+            chunk = 64 * available_cores()
+            failures.clear()
             with ThreadPoolExecutor(available_cores()) as pool:
                 for start in range(0, n, chunk):  # in chunks, so that finished images do not pile up
                     for made in pool.map(partial(_attempted, make), range(start, min(start + chunk, n))):
@@ -89,13 +103,8 @@ class ImageCache:
                             failures.append(made)
                         elif not failures:
                             file.write(np.ascontiguousarray(made, dtype=first.dtype).tobytes())
-            if len(failures) == 1:
-                raise failures[0]
-            raise_problems(
-                [failure.message for failure in failures],
-                f"{len(failures)} images cannot be taken",
-                fix="mend or remove them",
-            )
+            if failures:
+                raise together(failures, f"{len(failures)} images cannot be taken")
 
         self._write(path, write)
 
@@ -128,6 +137,15 @@ class ImageCache:
         finally:
             if temporary is not None:
                 Path(temporary).unlink(missing_ok=True)
+
+
+def _mapped(path: Path, n: int) -> np.ndarray[Any, Any] | None:
+    """The pixels of a file; None where it is not there, or cut short or overwritten by something else."""
+    try:
+        kept: np.ndarray[Any, Any] = np.load(path, mmap_mode="r")
+    except (OSError, ValueError, EOFError):
+        return None
+    return kept if kept.ndim == 4 and len(kept) == n else None
 
 
 def _attempted(make: Callable[[int], np.ndarray[Any, Any]], number: int) -> np.ndarray[Any, Any] | DataError:

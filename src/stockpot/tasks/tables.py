@@ -17,7 +17,7 @@ from typing import Any
 
 from stockpot.errors import DataError, MissingExtraError
 
-__all__ = ["Table", "nearest", "raise_problems", "read_arrow", "read_table", "schema_class_names"]
+__all__ = ["Table", "nearest", "raise_problems", "read_arrow", "read_table", "schema_class_names", "together"]
 
 _MAX_PROBLEMS_SHOWN = 10
 
@@ -114,6 +114,26 @@ def raise_problems(problems: Iterable[str], message: str, *, fix: str) -> None:
         more = len(found) - _MAX_PROBLEMS_SHOWN
         shown = found[:_MAX_PROBLEMS_SHOWN] + ([f"and {more} more"] if more > 0 else [])
         raise DataError(message, problems=shown, fix=fix)
+
+
+def together(errors: Sequence[DataError], message: str) -> DataError:
+    """Several errors as one that names the first ten and the number of the others; a single one as it is.
+
+    Args:
+        errors: at least one.
+        message: what they have in common.
+
+    Example:
+        >>> together([DataError("a.png is damaged")], "images are damaged").message
+        'a.png is damaged'
+    """
+    if len(errors) == 1:
+        return errors[0]
+    more = len(errors) - _MAX_PROBLEMS_SHOWN
+    shown = errors[:_MAX_PROBLEMS_SHOWN]
+    lines = [line for error in shown for line in (error.message, *(f"  {problem}" for problem in error.problems))]
+    problems = lines + ([f"and {more} more"] if more > 0 else [])
+    return DataError(message, problems=problems, fix="mend or replace them")
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -1,0 +1,35 @@
+"""Before anything long starts: what all splits are made of is decoded, so that nothing damaged is found at the end."""
+
+from __future__ import annotations
+
+from stockpot.errors import DataError
+from stockpot.experiment.progress import OnProgress, Progress
+from stockpot.tasks import Task
+from stockpot.tasks.tables import together
+
+__all__ = ["prepare_splits"]
+
+
+def prepare_splits(task: Task, report: OnProgress) -> None:
+    """Makes every scored split ready, the held-out one last: it is needed first.
+
+    Args:
+        task: whose.
+        report: hears which.
+
+    Raises:
+        DataError: what cannot be decoded, in all splits together.
+        ConfigError: more than the task's cache may hold.
+    """
+    splits = task.unprepared
+    if not splits:
+        return
+    report(Progress("data", f"decoding the images of {', '.join(splits)}"))
+    errors: list[DataError] = []
+    for split in reversed(splits):
+        try:
+            task.prepare(split)
+        except DataError as exc:
+            errors.append(exc)
+    if errors:
+        raise together(errors[::-1], f"{len(errors)} splits cannot be used")

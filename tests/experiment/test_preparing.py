@@ -1,0 +1,65 @@
+"""Damaged images of any split are found before anything long starts."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("torch")
+pytest.importorskip("transformers")
+
+from stockpot import ingredients
+from stockpot.errors import DataError
+from stockpot.experiment.comparing import compare
+from stockpot.experiment.progress import Progress
+from stockpot.experiment.running import run
+from tiny_images import tiny_image_folder, tiny_image_model, tiny_image_task
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    """A task whose shift has an image too small for its border, and whose test set a truncated one."""
+    tiny_image_model(tmp_path / "start")
+    path = tiny_image_task(tmp_path, n=60)
+    tiny_image_folder(tmp_path / "elsewhere", 6, seed=5)
+    tiny_image_folder(tmp_path / "testing", 6, seed=6)
+    broken = next((tmp_path / "testing").rglob("*.png"))
+    broken.write_bytes(broken.read_bytes()[:70])
+    content = json.loads(path.read_text())
+    content["data"] |= {
+        "train": {"rows": 20},
+        "test": {"path": "testing"},
+        "shifts": {"elsewhere": {"path": "elsewhere", "crop_border": 12}},
+    }
+    path.write_text(json.dumps(content))
+    return tmp_path
+
+
+def _told(caught: pytest.ExceptionInfo[DataError]) -> str:
+    return "\n".join([caught.value.message, *caught.value.problems])
+
+
+def test_compare_finds_them_before_it_scores(home: Path) -> None:
+    heard: list[Progress] = []
+    with pytest.raises(DataError) as caught:
+        compare(ingredients(home / "start"), task=home / "task.yaml", on_progress=heard.append)
+    assert "cannot be decoded" in _told(caught)
+    assert "none of 6 images can be taken" in _told(caught)
+    assert [progress.stage for progress in heard] == ["data"]
+
+
+def test_run_finds_them_before_it_trains(home: Path) -> None:
+    experiment = {
+        "name": "images", "task": json.loads((home / "task.yaml").read_text()), "initialisation": str(home / "start"),
+        "sweep": {"runs": 2, "space": {"learning_rate": 1e-3, "epochs": 1}},
+    }  # fmt: skip
+    data = experiment["task"]["data"]
+    data |= {"path": str(home / "photos"), "test": {"path": str(home / "testing")}, "cache": str(home / "cache")}
+    data["shifts"]["elsewhere"]["path"] = str(home / "elsewhere")
+    with pytest.raises(DataError) as caught:
+        run(experiment, home / "out")
+    assert "cannot be decoded" in _told(caught)
+    assert "none of 6 images can be taken" in _told(caught)
+    assert not list((home / "out").glob("ingredients/*/model.safetensors"))
