@@ -88,7 +88,7 @@ def tiny_image_task(folder: Path, *, n: int = 36, **changes: object) -> Path:
             "path": "photos", "held_out": {"rows": n // 3}, "test": {"rows": n // 3},
             "shifts": {
                 "noise": {"of": "test", "first": 6, "corrupt": "noise", "severity": 3},
-                "blur": {"of": "test", "corrupt": "blur", "severity": 1},
+                "blur": {"of": "test", "corrupt": "blur", "severity": 5},
             },
         },
         "evaluation": {"batch_size": 5, "precision": "fp32", "device": "cpu"}, **changes,

@@ -63,3 +63,18 @@ def test_run_finds_them_before_it_trains(home: Path) -> None:
     assert "cannot be decoded" in _told(caught)
     assert "none of 6 images can be taken" in _told(caught)
     assert not list((home / "out").glob("ingredients/*/model.safetensors"))
+
+
+@pytest.mark.parametrize(("severity", "is_told"), [(1, True), (5, False)])
+def test_a_shift_that_changes_nothing_is_told(tmp_path: Path, severity: int, is_told: bool) -> None:
+    """Blurs are as wide as the images are: on 20 pixels the weakest is none."""
+    tiny_image_model(tmp_path / "start")
+    path = tiny_image_task(tmp_path, n=30)
+    content = json.loads(path.read_text())
+    content["data"]["shifts"]["blur"]["severity"] = severity
+    path.write_text(json.dumps(content))
+    heard: list[Progress] = []
+    found = compare(ingredients(tmp_path / "start"), task=path, on_progress=heard.append)
+    note = "shift:blur changes none of the 10 examples of test that it is made of: it is no shift."
+    assert (note in found.notes) == is_told
+    assert (note in [progress.line for progress in heard if progress.stage == "data"]) == is_told

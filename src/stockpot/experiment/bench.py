@@ -219,6 +219,11 @@ class TaskBench:
         return (*self._notes_of_labels(), *self.remarks, *self._notes_of_candidates())
 
     @property
+    def table_notes(self) -> tuple[str, ...]:
+        """What a table has to say beside its numbers: of all splits, and of how soups were chosen."""
+        return (*self.task.split_notes, *self.notes)
+
+    @property
     def remarks(self) -> tuple[str, ...]:
         """What a soup's record has to say of how it was measured and will be written."""
         return self.task.recalibration_notes
@@ -398,6 +403,11 @@ class CallableBench:
         self._first: tuple[str, bool] | None = None
         self._remembered = remember(_staying(as_evaluate(function)), journal, identity_of_callable(function, name))
         self.evaluate: Evaluate = self._evaluate
+
+    @property
+    def table_notes(self) -> tuple[str, ...]:
+        """What a table has to say beside its numbers."""
+        return self.notes
 
     def open_gradient(self, ingredients: Sequence[Ingredient], learned: LearnedConfig) -> None:
         """None: a function that returns one number has no gradients."""

@@ -176,7 +176,11 @@ def compare(
             session.bench,
             initialisation=session.initialisation,
             experiment=settings,
-            notes=(*session.bench.notes, *left_out, *_before_recalibration(session, cooked, task)),
+            notes=(
+                *session.bench.table_notes,
+                *left_out,
+                *_before_recalibration(session, cooked, task),
+            ),
         )
         _sign(session)
         write_tables(results, session.folder)

@@ -33,3 +33,5 @@ def prepare_splits(task: Task, report: OnProgress) -> None:
             errors.append(exc)
     if errors:
         raise together(errors[::-1], f"{len(errors)} splits cannot be used")
+    for note in task.split_notes:
+        report(Progress("data", note))

@@ -178,7 +178,11 @@ def _run(session: _Session) -> Results:
     with session.stopwatch.stage("measure"):
         session.report(Progress("measure", f"measuring {len(cooked)} methods on {len(task.splits)} splits"))
         results = tabulate(
-            cooked, bench, initialisation=start, experiment=canonical(config), notes=(*bench.notes, *_notes(task))
+            cooked,
+            bench,
+            initialisation=start,
+            experiment=canonical(config),
+            notes=(*bench.table_notes, *_notes(task)),
         )
     return finish(
         results,

@@ -43,6 +43,10 @@ class Task(Protocol):
     def unprepared(self) -> tuple[str, ...]:
         """The scored splits that `prepare` has work with."""
 
+    @property
+    def split_notes(self) -> tuple[str, ...]:
+        """What there is to say of the splits."""
+
     def prepare(self, split: str) -> None:
         """Makes ready, and so checks, what predictions on a split read."""
 

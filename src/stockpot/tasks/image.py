@@ -116,6 +116,10 @@ class ImageClassification(TextClassification):
         """
         self.pixels(split)
 
+    def _changes_any(self, split: str, of: str) -> bool:
+        rows = range(self.n_examples(split))  # the first image tells, but where none is changed
+        return any(self.image(split, row).tobytes() != self.image(of, row).tobytes() for row in rows)
+
     def image(self, split: str, row: int) -> Image:
         """One image of a split: decoded, border cropped, corrupted; not resized."""
         return decoded(self._images[split], row, mode=self.family.mode)

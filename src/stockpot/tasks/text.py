@@ -324,6 +324,19 @@ class TextClassification:
             split: one of `unprepared`.
         """
 
+    @property
+    def split_notes(self) -> tuple[str, ...]:
+        """What there is to say of the splits: shifts that are no shift."""
+        return tuple(
+            f"{name} changes none of the {len(split):,} examples of {split.of} that it is made of: it is no shift."
+            for name, split in self._splits.items()
+            if split.of is not None and not self._changes_any(name, split.of)
+        )
+
+    def _changes_any(self, split: str, of: str) -> bool:
+        """Whether a split differs anywhere from the one that it is derived from."""
+        return self._splits[split].texts != self._splits[of].texts[: len(self._splits[split])]
+
     def n_examples(self, split: str) -> int:
         """Number of examples of a split."""
         return len(self._labels[split])
