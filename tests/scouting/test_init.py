@@ -337,3 +337,55 @@ def test_nothing_heavy_is_imported(tmp_path: Path) -> None:
         "assert not {'torch', 'transformers', 'timm'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def json_lines(path: Path, rows: list[dict[str, object]]) -> None:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def test_choices_are_told_by_their_lists_whatever_columns_are_called(tmp_path: Path, init) -> None:
+    tiny_lm(tmp_path / "runs" / "m0")
+    words = ["the sun rises", "the sea falls", "a dog sleeps"]
+    rows = [{"id": row, "asked": f"what of {words[row % 3]}", "ways": words, "right": row % 3} for row in range(9)]
+    json_lines(tmp_path / "dev.jsonl", rows)
+    assert "multiple choice: ways holds lists" in init(tmp_path)
+    content = yaml.safe_load((tmp_path / "task.yaml").read_text())
+    assert content["scoring"] == "multiple-choice"
+    data = content["data"]
+    assert [data[key] for key in ("context", "choices", "answer")] == ["asked", "ways", "right"]
+    assert compare(ingredients(tmp_path / "runs" / "*"), task=tmp_path / "task.yaml").rows
+    json_lines(tmp_path / "dev.jsonl", [{**row, "right": "a dog sleeps"} for row in rows])
+    said = init(tmp_path, str(tmp_path / "runs"), "--force", expect=2)
+    assert "data.answer: which column holds the right choice's number" in said
+
+
+def test_a_table_without_a_header_is_told(tmp_path: Path, init) -> None:
+    """CoLA's official layout."""
+    text_runs(tmp_path)
+    (tmp_path / "dev.tsv").write_text("gj04\t1\t\tThe sailors rode the breeze.\ngj04\t0\t*\tThe weights made.\n" * 5)
+    said = init(tmp_path, expect=2)
+    assert "data.columns: the table has no header ('gj04', '1', '', 'The sailors rode the breeze.'" in said
+    content = yaml.safe_load((tmp_path / "task.yaml").read_text())
+    assert content["data"]["columns"] == content["data"]["text"] == content["data"]["label"] == "FILL-IN"
+
+
+@pytest.mark.parametrize("layout", ["file", "stream"])
+def test_arrow_tables_are_looked_into(tmp_path: Path, layout: str) -> None:
+    pa = pytest.importorskip("pyarrow")
+    rows = pa.table({"review": ["a good film", "a bad one"] * 400, "label": [1, 0] * 400})
+    new = pa.ipc.new_file if layout == "file" else pa.ipc.new_stream
+    with pa.OSFile(str(tmp_path / "a.arrow"), "wb") as sink, new(sink, rows.schema) as writer:
+        writer.write_table(rows)
+    found = sample(tmp_path / "a.arrow")
+    assert (label_column(found, None), text_columns(found, "label")) == ("label", ("review",))
+    assert len(found.columns["label"]) == 500
+    (tmp_path / "b.arrow").write_bytes(b"no table")
+    with pytest.raises(DataError, match="an Arrow file, whole"):
+        sample(tmp_path / "b.arrow")
+
+
+def test_timms_output_is_told_from_its_top_folder(tmp_path: Path, init) -> None:
+    run = tmp_path / "output" / "train" / "20260101-resnet10t"
+    run.mkdir(parents=True)
+    (run / "last.pth.tar").write_bytes(b"pickle")
+    assert "timm's training checkpoint" in init(tmp_path, str(tmp_path / "output"), expect=2)

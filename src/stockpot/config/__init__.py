@@ -15,6 +15,7 @@ from stockpot.config.experiment import (
 )
 from stockpot.config.images import (
     IMAGE_CORRUPTION_NAMES,
+    IMAGE_SUFFIXES,
     ImageDataConfig,
     ImageEvaluationConfig,
     ImageShiftConfig,
@@ -76,6 +77,7 @@ __all__ = [
     "FOLLOW_UP_RECIPE_NAMES",
     "IMAGE_CORRUPTION_NAMES",
     "IMAGE_SETTINGS",
+    "IMAGE_SUFFIXES",
     "LIKELIHOOD_METRIC_NAMES",
     "METRIC_NAMES",
     "NAMED_SPACES",

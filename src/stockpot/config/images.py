@@ -11,6 +11,7 @@ from stockpot.config.task import DRAWN_SPLITS, LabelNames, TaskConfig
 
 __all__ = [
     "IMAGE_CORRUPTION_NAMES",
+    "IMAGE_SUFFIXES",
     "ImageDataConfig",
     "ImageEvaluationConfig",
     "ImageShiftConfig",
@@ -22,6 +23,11 @@ __all__ = [
 IMAGE_CORRUPTION_NAMES = (
     "noise", "blur", "contrast", "brightness", "jpeg", "pixelate", "rotation", "translation",
 )  # fmt: skip
+
+#: Endings of the files that are taken as images in folders and shards.
+IMAGE_SUFFIXES = frozenset({
+    ".jpg", ".jpeg", ".jfif", ".jp2", ".png", ".ppm", ".pgm", ".bmp", ".webp", ".avif", ".gif", ".tga", ".tif", ".tiff",
+})  # fmt: skip
 
 _Name = Annotated[str, Field(min_length=1)]
 

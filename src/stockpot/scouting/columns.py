@@ -18,9 +18,10 @@ from typing import Any
 
 from stockpot.errors import DataError, MissingExtraError
 
-__all__ = ["Sample", "are_numbers", "label_column", "sample", "text_columns"]
+__all__ = ["Sample", "are_numbers", "choice_columns", "label_column", "sample", "text_columns"]
 
 _ROWS = 500
+_WORDS_OF_A_NAME = 4
 _PACKED: Mapping[str, Callable[..., Any]] = {".gz": gzip.open, ".xz": lzma.open, ".bz2": bz2.open}
 _LABELS = (
     "label", "labels", "class", "target", "category", "gold_label", "sentiment", "section", "topic", "intent", "score",
@@ -30,6 +31,9 @@ _PAIRS = (
     ("sentence1", "sentence2"), ("#1 string", "#2 string"), ("premise", "hypothesis"), ("question1", "question2"),
     ("question", "sentence"), ("question", "passage"), ("text_a", "text_b"),
 )  # fmt: skip
+_CHOICES = ("choices", "options", "endings")
+_CONTEXTS = ("context", "question", "ctx", "prompt", "query", "stem")
+_ANSWERS = ("answer", "label", "gold", "right", "correct", "answer_idx", "answer_index", "correct_answer", "target")
 _TEXTS = (
     "text",
     "sentence",
@@ -51,9 +55,11 @@ class Sample:
 
     Args:
         columns: name -> values of these rows.
+        has_header: whether the first line of a separated file can be the names of its columns.
     """
 
     columns: Mapping[str, Sequence[Any]]
+    has_header: bool = True
 
 
 def sample(path: Path) -> Sample:
@@ -66,39 +72,62 @@ def sample(path: Path) -> Sample:
     opener = _PACKED.get(path.suffix.lower())
     kind = (Path(path.stem) if opener else path).suffix.lower()
     try:
-        if kind in {".parquet", ".pq"}:
-            return _parquet(path)
+        if kind in {".parquet", ".pq", ".arrow", ".feather"}:
+            return _columnar(path, is_arrow=kind in {".arrow", ".feather"})
         with opener(path, "rt", encoding="utf-8-sig") if opener else path.open(encoding="utf-8-sig") as file:
+            has_header = True
             if kind in {".jsonl", ".ndjson"}:
                 rows = [json.loads(line) for line in islice(file, _ROWS) if line.strip()]
             else:
                 text = io.StringIO("".join(islice(file, _ROWS + 1)), newline="")
-                if kind in {".tsv", ".tab"}:
-                    rows = list(csv.DictReader(text, delimiter="\t", quoting=csv.QUOTE_NONE))
-                else:
-                    rows = list(csv.DictReader(text))
+                is_tsv = kind in {".tsv", ".tab"}
+                reader = (
+                    csv.DictReader(text, delimiter="\t", quoting=csv.QUOTE_NONE) if is_tsv else csv.DictReader(text)
+                )
+                rows, has_header = list(reader), _are_names(reader.fieldnames or ())
     except (OSError, EOFError, ValueError, csv.Error, lzma.LZMAError, zlib.error) as exc:
         raise DataError(f"{path}: cannot be read: {exc}", fix="give a whole file in UTF-8") from exc
     rows = [row for row in rows if isinstance(row, dict)]
     if not rows:
         raise DataError(f"{path}: holds no rows", fix="give a table with a header and rows")
     names = [name for name in dict.fromkeys(key for row in rows for key in row) if isinstance(name, str)]
-    return Sample({name: [row.get(name) for row in rows] for name in names})
+    return Sample({name: [row.get(name) for row in rows] for name in names}, has_header)
 
 
-def _parquet(path: Path) -> Sample:
+def _are_names(header: Sequence[str]) -> bool:
+    """Whether a first line names columns: names are there, told apart, no numbers and no sentences."""
+    return len(set(header)) == len(header) and not any(
+        not name.strip() or are_numbers([name]) or len(name.split()) > _WORDS_OF_A_NAME for name in header
+    )
+
+
+def _columnar(path: Path, *, is_arrow: bool) -> Sample:
     try:
         import pyarrow as pa
         import pyarrow.parquet as pq
     except ModuleNotFoundError as exc:
         raise MissingExtraError("pyarrow", extra="hf", needed_for=f"reading {path.name}") from exc
     try:
-        batch = next(pq.ParquetFile(path).iter_batches(batch_size=_ROWS), None)
+        if is_arrow:
+            batch = _arrow_rows(path)
+        else:
+            batch = next(pq.ParquetFile(path).iter_batches(batch_size=_ROWS), None)
     except (pa.ArrowException, OSError) as exc:
-        raise DataError(f"{path}: cannot be read: {exc}", fix="give a whole Parquet file") from exc
-    if batch is None:
+        kind = "an Arrow" if is_arrow else "a Parquet"
+        raise DataError(f"{path}: cannot be read: {exc}", fix=f"give {kind} file, whole") from exc
+    if batch is None or not batch.num_rows:
         raise DataError(f"{path}: holds no rows", fix="give a table with rows")
     return Sample(batch.to_pydict())
+
+
+def _arrow_rows(path: Path) -> Any:
+    """The first rows of the file format, or of the stream format that `datasets` writes."""
+    import pyarrow as pa
+
+    with path.open("rb") as file:
+        is_file = file.read(6) == b"ARROW1"
+    with pa.memory_map(str(path)) as source:
+        return (pa.ipc.open_file if is_file else pa.ipc.open_stream)(source).read_all().slice(0, _ROWS)
 
 
 def label_column(found: Sample, labels: Sequence[str] | None) -> str | None:
@@ -149,6 +178,43 @@ def text_columns(found: Sample, label: str | None) -> tuple[str, ...]:
 def _are_sentences(values: Sequence[Any]) -> bool:
     texts = [value for value in values if isinstance(value, str)]
     return bool(texts) and sum(" " in text.strip() for text in texts) > len(texts) / 2
+
+
+def choice_columns(found: Sample) -> tuple[str, str | None, str | None] | None:
+    """Columns of choices, of what stands before them and of the right one's number; None where no column holds lists.
+
+    Example:
+        >>> rows = Sample({"asked": ["What is up there?"], "options": [["sun", "sea"]], "right": [0]})
+        >>> choice_columns(rows)
+        ('options', 'asked', 'right')
+    """
+    listed = [name for name, values in found.columns.items() if values and all(map(_are_choices, values))]
+    choices = next((name for name in listed if name.lower() in _CHOICES), listed[0] if len(listed) == 1 else None)
+    if choices is None:
+        return None
+    lowered = {name.lower(): name for name in found.columns if name != choices}
+    sentences = [name for name in lowered.values() if _are_sentences(found.columns[name])]
+    context = next((lowered[name] for name in _CONTEXTS if name in lowered), None)
+    context = context or (sentences[0] if len(sentences) == 1 else None)
+    numbers = [
+        name
+        for name in lowered.values()
+        if all(
+            _is_number_of(answer, options)
+            for answer, options in zip(found.columns[name], found.columns[choices], strict=True)
+        )
+    ]
+    named = next((lowered[name] for name in _ANSWERS if lowered.get(name) in numbers), None)
+    return choices, context, named or (numbers[0] if len(numbers) == 1 else None)
+
+
+def _are_choices(value: Any) -> bool:
+    return isinstance(value, list) and len(value) >= 2 and all(isinstance(choice, str) for choice in value)
+
+
+def _is_number_of(value: Any, choices: Sequence[str]) -> bool:
+    text = str(value)
+    return not isinstance(value, bool) and text.isascii() and text.isdigit() and int(text) < len(choices)
 
 
 def are_numbers(values: Sequence[Any]) -> bool:

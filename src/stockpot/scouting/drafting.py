@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from stockpot.errors import DataError, MissingExtraError
-from stockpot.scouting.columns import Sample, are_numbers, label_column, sample, text_columns
+from stockpot.scouting.columns import Sample, are_numbers, choice_columns, label_column, sample, text_columns
 from stockpot.scouting.hints import hints
 from stockpot.scouting.places import Scene
 from stockpot.scouting.recorded import recorded_task, search, with_files
@@ -261,6 +261,13 @@ def _sampled(draft: Draft, path: Path) -> Sample | None:
 
 
 def _add_columns(draft: Draft, data: dict[str, Any], found: Sample | None, labels: list[str] | None) -> None:
+    if found is not None and not found.has_header:
+        draft.missing.append(
+            f"data.columns: the table has no header ({', '.join(map(repr, found.columns))} would be its names); "
+            "name its columns in order, then text and label"
+        )
+        data |= {"columns": MISSING, "text": MISSING, "label": MISSING}
+        return
     label = label_column(found, labels) if found is not None else None
     texts = text_columns(found, label) if found is not None else ()
     data["text"] = (texts[0] if len(texts) == 1 else list(texts)) if texts else MISSING
@@ -279,14 +286,18 @@ def _add_columns(draft: Draft, data: dict[str, Any], found: Sample | None, label
 
 
 def _add_lm_columns(draft: Draft, data: dict[str, Any], found: Sample | None) -> None:
-    columns = {name.lower(): name for name in (found.columns if found is not None else ())}
-    context = next((columns[name] for name in ("context", "question", "ctx", "prompt") if name in columns), None)
-    choices = next((columns[name] for name in ("choices", "endings", "options") if name in columns), None)
-    answer = next((columns[name] for name in ("answer", "label", "gold") if name in columns), None)
-    if context and choices and answer:
+    listed = ", ".join(found.columns) if found is not None else "no table yet"
+    if found is not None and (columns := choice_columns(found)) is not None:
+        choices, context, answer = columns
         draft.content["scoring"] = "multiple-choice"
-        data |= {"context": context, "choices": choices, "answer": answer}
-        draft.guesses.append(f"multiple choice: context {context}, choices {choices}, answer {answer}")
+        data |= {"context": context or MISSING, "choices": choices, "answer": answer or MISSING}
+        draft.guesses.append(f"multiple choice: {choices} holds lists; of the columns {listed}")
+        if not context:
+            draft.missing.append(f"data.context: which column stands before the choices? there is {listed}")
+        if not answer:
+            draft.missing.append(
+                f"data.answer: which column holds the right choice's number, from 0? there is {listed}"
+            )
         return
     draft.content["scoring"] = "likelihood"
     texts = text_columns(found, None) if found is not None else ()
@@ -294,5 +305,4 @@ def _add_lm_columns(draft: Draft, data: dict[str, Any], found: Sample | None) ->
     if len(texts) == 1:
         draft.guesses.append(f"likelihood of the texts in the column {texts[0]}")
     else:
-        listed = ", ".join(columns.values()) or "no table yet"
         draft.missing.append(f"data.text: which column holds the texts? there is {listed}")

@@ -10,6 +10,7 @@ from pathlib import Path
 import yaml
 
 from stockpot.checkpoints import holds_weights
+from stockpot.config import IMAGE_SUFFIXES
 from stockpot.errors import ConfigError
 from stockpot.outputs.whole import EXPERIMENT_NAME
 from stockpot.scouting.recorded import recorded_task
@@ -25,9 +26,8 @@ _SPLITS = {
     "held_out": re.compile(r"(^|[-_.])(held[-_]?out|valid|validation|val|dev|eval)([-_.]|$)"),
     "test": re.compile(r"(^|[-_.])(test)([-_.]|$)"),
 }
-_TABLES = (".tsv", ".tab", ".csv", ".jsonl", ".ndjson", ".parquet", ".pq")
+_TABLES = (".tsv", ".tab", ".csv", ".jsonl", ".ndjson", ".parquet", ".pq", ".arrow", ".feather")
 _PACKED = (".gz", ".xz", ".bz2")
-_IMAGES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +134,8 @@ def _is_open(path: Path) -> bool:
 def _foreign(folder: Path) -> Iterator[str]:
     """timm's own training output, one line a run: pickled together with its arguments."""
     runs: dict[Path, list[Path]] = {}
-    for path in sorted({*folder.glob("*.pth.tar"), *folder.glob("*/*.pth.tar")}):
+    deep = ("*/" * depth + "*.pth.tar" for depth in range(_DEEPEST))  # output/train/DATE-MODEL/last.pth.tar
+    for path in sorted({path for pattern in deep for path in folder.glob(pattern)}):
         runs.setdefault(path.parent, []).append(path)
     for run, files in runs.items():
         best = next((file for name in ("model_best", "last") for file in files if file.name == f"{name}.pth.tar"), None)
@@ -203,7 +204,7 @@ def _is_image_folder(folder: Path) -> bool:
     """At least two class folders, each with an image among its first entries."""
     classes = [path for path in sorted(folder.iterdir()) if _is_open(path)][:3]
     return len(classes) >= 2 and all(
-        any(file.suffix.lower() in _IMAGES for file in _first(path.iterdir(), 20)) and not _is_configured(path)
+        any(file.suffix.lower() in IMAGE_SUFFIXES for file in _first(path.iterdir(), 20)) and not _is_configured(path)
         for path in classes
     )
 

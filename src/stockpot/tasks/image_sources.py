@@ -17,15 +17,13 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from stockpot.config import IMAGE_SUFFIXES
 from stockpot.errors import DataError, MissingExtraError
 from stockpot.tasks.tables import read_arrow, schema_class_names
 
 __all__ = ["ImageItem", "Labelled", "read_items"]
 
 Raw: TypeAlias = "bytes | np.ndarray[Any, Any]"
-_IMAGES = frozenset({
-    ".jpg", ".jpeg", ".jfif", ".jp2", ".png", ".ppm", ".pgm", ".bmp", ".webp", ".avif", ".gif", ".tga", ".tif", ".tiff",
-})  # fmt: skip
 _PARQUET, _ARROW = (".parquet", ".pq"), (".arrow", ".feather")
 
 
@@ -132,7 +130,7 @@ def _stamp(path: Path) -> str:
 
 
 def _folder_items(path: Path, name: str) -> list[ImageItem]:
-    stray = sorted(file.name for file in path.iterdir() if file.suffix.lower() in _IMAGES)
+    stray = sorted(file.name for file in path.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES)
     if stray:
         raise DataError(
             f"{name}: {len(stray)} images stand beside the class folders, {stray[0]!r} first",
@@ -140,15 +138,17 @@ def _folder_items(path: Path, name: str) -> list[ImageItem]:
         )
     classes = sorted(folder for folder in path.iterdir() if folder.is_dir() and not folder.name.startswith("."))
     inside = {folder.name: sorted(f for f in folder.rglob("*") if _is_shown(f, folder)) for folder in classes}
-    files = [(label, file) for label, found in inside.items() for file in found if file.suffix.lower() in _IMAGES]
+    files = [
+        (label, file) for label, found in inside.items() for file in found if file.suffix.lower() in IMAGE_SUFFIXES
+    ]
     _refuse(
         [
             f"{label}: {len(found)} files, {found[0].name!r} first"
             for label, found in inside.items()
-            if files and found and not any(file.suffix.lower() in _IMAGES for file in found)
+            if files and found and not any(file.suffix.lower() in IMAGE_SUFFIXES for file in found)
         ],
         f"{name}: there are classes without an image of a known ending",
-        f"convert their files, or move the folders away; known: {', '.join(sorted(_IMAGES))}",
+        f"convert their files, or move the folders away; known: {', '.join(sorted(IMAGE_SUFFIXES))}",
     )
     return [ImageItem(file.relative_to(path).as_posix(), label, file.read_bytes, _stamp(file)) for label, file in files]
 
@@ -175,7 +175,7 @@ def _tar_items(path: Path, labelled: Labelled) -> list[ImageItem]:
     stamp = _stamp(path)
     items, problems = [], []
     for key, members in groups.items():
-        image = next((place for extension, place in members.items() if f".{extension}" in _IMAGES), None)
+        image = next((place for extension, place in members.items() if f".{extension}" in IMAGE_SUFFIXES), None)
         label = _tar_label(path, members, labelled.label)
         if image is None or label is None:
             problems.append(f"{key}: no {'image' if image is None else 'label'} among {', '.join(sorted(members))}")
