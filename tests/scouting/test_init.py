@@ -356,7 +356,7 @@ def test_choices_are_told_by_their_lists_whatever_columns_are_called(tmp_path: P
     assert compare(ingredients(tmp_path / "runs" / "*"), task=tmp_path / "task.yaml").rows
     json_lines(tmp_path / "dev.jsonl", [{**row, "right": "a dog sleeps"} for row in rows])
     said = init(tmp_path, str(tmp_path / "runs"), "--force", expect=2)
-    assert "data.answer: which column holds the right choice's number" in said
+    assert "data.answer: which column numbers the right choice" in said
 
 
 def test_a_table_without_a_header_is_told(tmp_path: Path, init) -> None:

@@ -108,10 +108,7 @@ def _columnar(path: Path, *, is_arrow: bool) -> Sample:
     except ModuleNotFoundError as exc:
         raise MissingExtraError("pyarrow", extra="hf", needed_for=f"reading {path.name}") from exc
     try:
-        if is_arrow:
-            batch = _arrow_rows(path)
-        else:
-            batch = next(pq.ParquetFile(path).iter_batches(batch_size=_ROWS), None)
+        batch = _arrow_rows(path) if is_arrow else next(pq.ParquetFile(path).iter_batches(batch_size=_ROWS), None)
     except (pa.ArrowException, OSError) as exc:
         kind = "an Arrow" if is_arrow else "a Parquet"
         raise DataError(f"{path}: cannot be read: {exc}", fix=f"give {kind} file, whole") from exc

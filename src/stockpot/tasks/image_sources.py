@@ -130,7 +130,7 @@ def _stamp(path: Path) -> str:
 
 
 def _folder_items(path: Path, name: str) -> list[ImageItem]:
-    stray = sorted(file.name for file in path.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES)
+    stray = sorted(file.name for file in path.iterdir() if _is_image(file))
     if stray:
         raise DataError(
             f"{name}: {len(stray)} images stand beside the class folders, {stray[0]!r} first",
@@ -138,19 +138,21 @@ def _folder_items(path: Path, name: str) -> list[ImageItem]:
         )
     classes = sorted(folder for folder in path.iterdir() if folder.is_dir() and not folder.name.startswith("."))
     inside = {folder.name: sorted(f for f in folder.rglob("*") if _is_shown(f, folder)) for folder in classes}
-    files = [
-        (label, file) for label, found in inside.items() for file in found if file.suffix.lower() in IMAGE_SUFFIXES
-    ]
+    files = [(label, file) for label, found in inside.items() for file in found if _is_image(file)]
     _refuse(
         [
             f"{label}: {len(found)} files, {found[0].name!r} first"
             for label, found in inside.items()
-            if files and found and not any(file.suffix.lower() in IMAGE_SUFFIXES for file in found)
+            if files and found and not any(map(_is_image, found))
         ],
         f"{name}: there are classes without an image of a known ending",
         f"convert their files, or move the folders away; known: {', '.join(sorted(IMAGE_SUFFIXES))}",
     )
     return [ImageItem(file.relative_to(path).as_posix(), label, file.read_bytes, _stamp(file)) for label, file in files]
+
+
+def _is_image(file: Path) -> bool:
+    return file.suffix.lower() in IMAGE_SUFFIXES
 
 
 def _is_shown(file: Path, folder: Path) -> bool:
