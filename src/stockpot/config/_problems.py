@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NoReturn, TypeVar, get_args
 
@@ -25,6 +26,9 @@ __all__ = [
 
 #: (key path, sentence)
 Problem = tuple[tuple[str | int, ...], str]
+#: How pydantic writes what it tried: literal['a','b'], tuple[str, ...].
+_KIND = re.compile(r"[a-z-]+\[.*\]", re.DOTALL)
+_QUOTED = re.compile("'([^']*)'")
 _M = TypeVar("_M", bound=BaseModel)
 
 
@@ -104,12 +108,40 @@ def _lines(exc: ValidationError, model: type[BaseModel]) -> list[str]:
 
 def _located(exc: ValidationError, model: type[BaseModel]) -> list[Problem]:
     found: list[Problem] = []
-    for error in exc.errors(include_url=False):
+    for error in _one_for_each(exc.errors(include_url=False)):
         location = error["loc"]
         carried: list[Problem] = error.get("ctx", {}).get("problems", []) if error["type"] == "several" else []
         pairs = [((*location, *path), sentence) for path, sentence in carried] or [(location, _sentence(error, model))]
         found += pairs
     return found
+
+
+def _one_for_each(errors: Sequence[ErrorDetails]) -> list[ErrorDetails]:
+    """The errors with keys for locations: of a value that fits none of several kinds, one error.
+
+    Pydantic gives one for each kind, and names the kinds in the location. Where the value is of one of the kinds and
+    something inside it is wrong, the others say nothing to the user.
+    """
+    plain = [(tuple(part for part in error["loc"] if not _is_kind(part)), error) for error in errors]
+    at_union = {path for path, error in plain if len(path) < len(error["loc"]) and _is_kind(error["loc"][-1])}
+    inside = {path for path in at_union if any(other[: len(path)] == path and other != path for other, _ in plain)}
+    kept: dict[tuple[str | int, ...], ErrorDetails] = {}
+    found: list[ErrorDetails] = []
+    for path, error in plain:
+        if path in at_union and (path in inside or path in kept):
+            if path in kept:
+                kept[path].setdefault("ctx", {}).setdefault("others", []).append(error)
+            continue
+        located: ErrorDetails = {**error, "loc": path}
+        found.append(located)
+        if path in at_union:
+            kept[path] = located
+    return found
+
+
+def _is_kind(part: str | int) -> bool:
+    """Whether a part of a location is no key but the kind of value that was tried."""
+    return isinstance(part, str) and _KIND.fullmatch(part) is not None
 
 
 def _dotted(location: Iterable[str | int]) -> str:
@@ -145,10 +177,13 @@ def _sentence(error: ErrorDetails, model: type[BaseModel]) -> str:
     if error["type"] == "extra_forbidden":
         known = _known_keys(model, location[:-1])
         return f"unknown key{nearest(location[-1], known)}; allowed: {', '.join(known)}"
-    allowed = _SENTENCES.get(error["type"])
-    if allowed is None:
+    context = error.get("ctx", {})
+    if error["type"] not in _SENTENCES:
         return f"got {shown(got)}; {error['msg']}"
-    return f"got {shown(got)}; {allowed.format(**error.get('ctx', {}))}"
+    meant = nearest(got, _QUOTED.findall(context["expected"])) if error["type"] == "literal_error" else ""
+    tried = [error, *(one for one in context.get("others", ()) if one["type"] in _SENTENCES)]
+    allowed = [_SENTENCES[one["type"]].format(**one.get("ctx", {})).removeprefix("allowed: ") for one in tried]
+    return f"got {shown(got)}{meant}; allowed: {', or '.join(allowed)}"
 
 
 def _known_keys(model: type[BaseModel], location: Iterable[str | int]) -> list[str]:

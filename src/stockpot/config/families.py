@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal, cast
 
+from pydantic import ConfigDict
+
+from stockpot.config._problems import Settings
 from stockpot.config.clip import ClipTaskConfig
 from stockpot.config.custom import CustomTaskConfig
 from stockpot.config.images import ImageTaskConfig
@@ -15,6 +18,7 @@ from stockpot.config.task import TaskConfig
 __all__ = ["schema_of"]
 
 _SCHEMAS: Mapping[str, type[TaskConfig]] = {
+    "text-classification": TaskConfig,
     "image-classification": ImageTaskConfig,
     "clip": ClipTaskConfig,
     "seq2seq-classification": Seq2SeqTaskConfig,
@@ -23,12 +27,23 @@ _SCHEMAS: Mapping[str, type[TaskConfig]] = {
 }
 
 
+class _UnknownFamily(Settings):
+    """Only the family is looked at: what else may stand there depends on it."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    family: Literal[
+        "text-classification", "image-classification", "seq2seq-classification", "clip", "custom", "lm"
+    ]  # fmt: skip
+
+
 def schema_of(content: Mapping[str, Any]) -> type[TaskConfig]:
-    """The schema of a task's mapping; that of texts where it names no family, or an unknown one.
+    """The schema of a task's mapping; where it names no family, or an unknown one, a schema that tells that alone.
 
     Example:
         >>> schema_of({"family": "seq2seq-classification"}).__name__
         'Seq2SeqTaskConfig'
     """
     family = content.get("family")
-    return _SCHEMAS.get(family, TaskConfig) if isinstance(family, str) else TaskConfig
+    known = _SCHEMAS.get(family) if isinstance(family, str) else None
+    return known or cast("type[TaskConfig]", _UnknownFamily)
