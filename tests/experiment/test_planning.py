@@ -47,6 +47,18 @@ def test_moving_averages_are_ingredients(tmp_path: Path) -> None:
     assert next(plan_lines(found)) == "x: 4 runs, 4 moving averages"
 
 
+def test_settings_of_all_runs_are_told_exactly_and_steps_of_warm_up_instead_of_a_share() -> None:
+    config = content()
+    config["sweep"]["space"] |= {"ema_decay": 0.9999, "warmup_ratio": 0.2}
+    told = "\n".join(plan_lines(plan(experiment_config(config))))
+    assert "ema_decay 0.9999" in told
+    assert "warmup_ratio 0.2" in told
+    config["sweep"]["space"]["warmup_steps"] = 500
+    told = "\n".join(plan_lines(plan(experiment_config(config))))
+    assert "warmup_steps 500" in told
+    assert "warmup_ratio" not in told
+
+
 def test_a_budget_bounds_greedy() -> None:
     assert plan(experiment_config(content(max_evaluations=2))).forward["greedy"] == 2 * 40
 

@@ -41,12 +41,12 @@ def _settings(runs: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     """What is drawn, as its range over the runs; what is the same in all runs, once."""
     same = []
     for name in dict.fromkeys(name for run in runs for name in run):
-        if name == "seed":
-            continue
+        if name == "seed" or (name == "warmup_ratio" and all(run.get("warmup_steps") for run in runs)):
+            continue  # steps of warm-up, where given, count instead of a share
         values = [run.get(name, RunSettings.model_fields[name].default) for run in runs]
         if all(value == values[0] for value in values):
             if values[0] not in (None, []):
-                same.append(f"{name} {_value(values[0])}")
+                same.append(f"{name} {values[0]}")
         elif all(isinstance(value, int | float) and not isinstance(value, bool) for value in values):
             yield f"{name}: {_value(min(values))} to {_value(max(values))}"
         else:
