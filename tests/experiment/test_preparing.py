@@ -53,7 +53,7 @@ def test_compare_finds_them_before_it_scores(home: Path) -> None:
 def test_run_finds_them_before_it_trains(home: Path) -> None:
     experiment = {
         "name": "images", "task": json.loads((home / "task.yaml").read_text()), "initialisation": str(home / "start"),
-        "sweep": {"runs": 2, "space": {"learning_rate": 1e-3, "epochs": 1}},
+        "head": "linear-probe", "sweep": {"runs": 2, "space": {"learning_rate": 1e-3, "epochs": 1}},
     }  # fmt: skip
     data = experiment["task"]["data"]
     data |= {"path": str(home / "photos"), "test": {"path": str(home / "testing")}, "cache": str(home / "cache")}
@@ -62,7 +62,7 @@ def test_run_finds_them_before_it_trains(home: Path) -> None:
         run(experiment, home / "out")
     assert "cannot be decoded" in _told(caught)
     assert "none of 6 images can be taken" in _told(caught)
-    assert not list((home / "out").glob("ingredients/*/model.safetensors"))
+    assert not (home / "out" / "initialisation").exists()
 
 
 @pytest.mark.parametrize(("severity", "is_told"), [(1, True), (5, False)])

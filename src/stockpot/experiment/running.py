@@ -113,7 +113,8 @@ def sweep(
     """
     config = _experiment(experiment)
     with _session(config, out, fresh, n_workers, on_progress) as session:
-        return _sweep(session, _prepare(session))
+        _prepare(session)
+        return _sweep(session)
 
 
 def default_output(config: ExperimentConfig) -> Path:
@@ -156,7 +157,7 @@ def _session(
 def _run(session: _Session) -> Results:
     config = session.config
     task = _prepare(session)
-    ingredients = _sweep(session, task)
+    ingredients = _sweep(session)
     bench = TaskBench(task, session.journal)
     choices = Choices(
         config.recipes,
@@ -203,27 +204,28 @@ def _written(cooked: Mapping[str, Sequence[Soup]], bench: TaskBench, *, fold: bo
 
 
 def _prepare(session: _Session) -> TextClassification:
-    """The initialisation with its head, and the task on it."""
-    config = session.config
+    """The initialisation with its head, and the task on it; all that is scored is decoded, and so checked, before."""
+    config, folder = session.config, session.config.task.folder
     if not session.initialisation.is_dir():  # it lands whole
+        start = load_task(config.task, session.pretrained, folder=folder, own_labels=config.head == "own")
+        prepare_splits(start, session.report)
         session.report(Progress("head", f"preparing the initialisation (head: {config.head})"))
         with session.stopwatch.stage("head"):
-            start = load_task(
-                config.task, session.pretrained, folder=config.task.folder, own_labels=config.head == "own"
-            )
             prepare_initialisation(
                 start, session.pretrained, session.initialisation, head=config.head, seed=config.sweep.seed
             )
-    return load_task(config.task, session.initialisation, folder=config.task.folder)
+        return load_task(config.task, session.initialisation, folder=folder)
+    task = load_task(config.task, session.initialisation, folder=folder)
+    if not all(has_landed(run, session.folder / "ingredients") for run in plan_runs(config.sweep)):
+        prepare_splits(task, session.report)
+    return task
 
 
-def _sweep(session: _Session, task: TextClassification) -> tuple[Ingredient, ...]:
+def _sweep(session: _Session) -> tuple[Ingredient, ...]:
     runs = plan_runs(session.config.sweep)
     folder = session.folder / "ingredients"
     check_plan(runs, session.initialisation, task=session.config.task)
     landed = sum(has_landed(run, folder) for run in runs)
-    if landed < len(runs):
-        prepare_splits(task, session.report)
     session.report(Progress("sweep", f"{len(runs)} runs, {landed} of them done", landed, len(runs)))
     n_done = landed
 

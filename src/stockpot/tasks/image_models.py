@@ -121,7 +121,8 @@ def processed_by_transformers(folder: Path, config: Mapping[str, Any]) -> ImageM
 
     settings = {key: value for key, value in processor.to_dict().items() if not key.startswith("_")}
     identity = {"library": "transformers", "processor": settings}
-    resample = int(getattr(processor, "resample", None) or PIL.Image.Resampling.BICUBIC)
+    said = getattr(processor, "resample", None)
+    resample = int(PIL.Image.Resampling.BICUBIC if said is None else said)
     return ImageModel("pixel_values", mode, pixels, table, _new_transformers, identity, exact, resample)
 
 
