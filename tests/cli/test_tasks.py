@@ -229,7 +229,7 @@ def test_follow_ups_stand_in_the_table_when_named(stockpot, models, tmp_path, mo
     monkeypatch.chdir(tmp_path)
     names = ["pruned", "top_k", "interpolate", "model_stock"]
     chosen = [argument for name in names for argument in ("--recipe", name)]
-    start = ("--initialisation", models / "base")
+    start = ("--initialisation", models / "base", "--learned", "least_steps=8", "--learned", "epochs=1")
     done = stockpot("compare", models / "run-*", "--task", tiny_task(tmp_path), *start, *chosen, "-o", "t")
     assert done.code == 0, done
     rows = [row["method"] for row in json.loads(Path("t/results.json").read_text())["rows"]]

@@ -2,54 +2,21 @@
 
 from __future__ import annotations
 
-import importlib
 import shutil
-import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
 
+from in_process import InProcess
 from planted import train
 from stockpot.engines import Job, LocalEngine, Result
-from stockpot.errors import StockpotError
 from stockpot.experiment import run, running
 from tiny_models import tiny_classifier, tiny_experiment, tiny_task
 
 pytest.importorskip("sklearn")
 torch = pytest.importorskip("torch")
-
-
-class InProcess:
-    """The seam of `stockpot.engines`, the last job first, without any worker."""
-
-    def __init__(self, workers: int | None = None) -> None:
-        self.workers = workers
-
-    def run(
-        self,
-        function: str,
-        jobs: Sequence[Job],
-        *,
-        on_result: Callable[[Result], None] | None = None,
-        on_start: Callable[[Job], None] | None = None,
-    ) -> list[Result]:
-        module, _, name = function.partition(":")
-        results = {}
-        for job in reversed(jobs):
-            results[job.name] = self._one(getattr(importlib.import_module(module), name), job)
-            if on_result is not None:
-                on_result(results[job.name])
-        return [results[job.name] for job in jobs]
-
-    def _one(self, function: Callable[..., object], job: Job) -> Result:
-        try:
-            return Result(job.name, function(job.payload))
-        except StockpotError as exc:
-            return Result(job.name, error=str(exc))
-        except Exception:  # noqa: BLE001 - as a worker does
-            return Result(job.name, error=traceback.format_exc())
 
 
 class Deadly:
@@ -77,9 +44,8 @@ def _one_thread() -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
-def engine(monkeypatch: pytest.MonkeyPatch) -> type:
-    monkeypatch.setattr(running, "LocalEngine", InProcess)
-    return InProcess
+def _engine(in_process: None) -> None:
+    """No test of this room starts workers unless it says so."""
 
 
 @pytest.fixture(scope="session")

@@ -206,7 +206,7 @@ def test_one_output_is_regression(tmp_path: Path, init) -> None:
     assert "holds no numbers" in init(tmp_path, str(tmp_path / "runs"), "--force", expect=2)
 
 
-def test_a_sweeps_record_gives_the_same_task_again(tmp_path: Path, init) -> None:
+def test_a_sweeps_record_gives_the_same_task_again(in_process, tmp_path: Path, init) -> None:
     made = tiny_experiment(tmp_path / "source", runs=2)
     sweep(made, tmp_path / "source" / "out", n_workers=1)
     for place in ("out", "out/ingredients", "out/ingredients/run-00"):

@@ -55,7 +55,7 @@ def weights(folder: Path) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("architecture", ["vit", "resnet"])
-def test_an_experiment_of_images_ends_with_its_table(tmp_path: Path, architecture: str) -> None:
+def test_an_experiment_of_images_ends_with_its_table(in_process, tmp_path: Path, architecture: str) -> None:
     tiny_image_model(tmp_path / "base", architecture)
     content = json.loads(tiny_image_task(tmp_path, n=60).read_text())
     content["data"]["train"] = {"rows": 20}

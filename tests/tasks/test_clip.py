@@ -133,7 +133,7 @@ def test_the_zero_shot_head_gives_the_logits_of_the_whole_model(tmp_path: Path, 
 
 
 @pytest.mark.parametrize("kind", ["clip", "align", "open_clip"])
-def test_an_experiment_ends_with_towers_that_the_library_loads(tmp_path: Path, kind: str) -> None:
+def test_an_experiment_ends_with_towers_that_the_library_loads(in_process, tmp_path: Path, kind: str) -> None:
     tiny_clip(tmp_path / "base", library(kind))
     content = json.loads(tiny_clip_task(tmp_path, n=60).read_text())
     content["data"] |= {"train": {"rows": 20}, "path": str(tmp_path / "photos"), "cache": str(tmp_path / "cache")}
@@ -154,7 +154,7 @@ def test_an_experiment_ends_with_towers_that_the_library_loads(tmp_path: Path, k
         assert score == pytest.approx(float(np.mean(logits.argmax(axis=1) == labels)))
 
 
-def test_moving_averages_frozen_layers_and_layer_decay_know_the_tower(tmp_path: Path) -> None:
+def test_moving_averages_frozen_layers_and_layer_decay_know_the_tower(in_process, tmp_path: Path) -> None:
     tiny_clip(tmp_path / "base")
     content = json.loads(tiny_clip_task(tmp_path, n=60).read_text())
     content["data"] |= {"train": {"rows": 20}, "path": str(tmp_path / "photos"), "cache": str(tmp_path / "cache")}

@@ -84,7 +84,7 @@ def test_gradient_of_the_squared_error_is_the_slope(task, runs, granularity) -> 
 
 
 @pytest.mark.parametrize("metric", ["mse", "r2", "spearman"])
-def test_a_whole_experiment(tmp_path: Path, metric: str) -> None:
+def test_a_whole_experiment(in_process, tmp_path: Path, metric: str) -> None:
     path = with_metric(tiny_experiment(tmp_path, head="linear-probe"), metric)
     as_numbers(tmp_path)
     results = run(path, out=tmp_path / "out", n_workers=1)
