@@ -25,7 +25,7 @@ contracts: $(VENV)/.stockpot-all
 	$(BIN)/lint-imports
 
 unit: $(VENV)/.stockpot-all
-	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/pytest -q -n 2
+	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/pytest -q -n 2 --dist worksteal
 
 # The quick set: do the scripts work? Their tables go to $(BENCH), never over the measured ones.
 bench: $(VENV)/.stockpot-all
