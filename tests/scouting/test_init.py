@@ -206,6 +206,18 @@ def test_one_output_is_regression(tmp_path: Path, init) -> None:
     assert "holds no numbers" in init(tmp_path, str(tmp_path / "runs"), "--force", expect=2)
 
 
+def test_shards_of_a_split_are_one_table(tmp_path: Path, init) -> None:
+    text_runs(tmp_path)
+    for split, shift in (("validation", 0), ("test", 200)):
+        for number in range(2):
+            table(tmp_path / "data" / f"{split}-{number:05}-of-00002.tsv", shift=shift + 50 * number)
+    init(tmp_path)
+    data = yaml.safe_load((tmp_path / "task.yaml").read_text())["data"]
+    assert data["held_out"] == {"file": "data/validation-*-of-00002.tsv"}
+    found = compare(ingredients(tmp_path / "runs" / "*"), task=tmp_path / "task.yaml", recipes=["uniform"])
+    assert {name: score.n for name, score in found.row("uniform").scores.items()} == {"held_out": 60, "test": 60}
+
+
 def test_a_sweeps_record_gives_the_same_task_again(in_process, tmp_path: Path, init) -> None:
     made = tiny_experiment(tmp_path / "source", runs=2)
     sweep(made, tmp_path / "source" / "out", n_workers=1)

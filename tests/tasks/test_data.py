@@ -175,7 +175,7 @@ def test_bad_files_are_explained(tmp_path: Path, name: str, content: bytes, expe
 def test_a_missing_file_and_a_folder(tmp_path: Path) -> None:
     assert "no such file: a.tsv" in str(refusal(data(), tmp_path))
     (tmp_path / "a.tsv").mkdir()
-    assert "a.tsv cannot be read" in str(refusal(data(), tmp_path))
+    assert "a.tsv is a folder without tables" in str(refusal(data(), tmp_path))
 
 
 def test_all_files_are_complained_about_at_once(tmp_path: Path) -> None:

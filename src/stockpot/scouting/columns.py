@@ -16,6 +16,7 @@ from math import isfinite
 from pathlib import Path
 from typing import Any
 
+from stockpot._shards import shards
 from stockpot.errors import DataError, MissingExtraError
 
 __all__ = ["Sample", "are_numbers", "choice_columns", "label_column", "sample", "text_columns"]
@@ -63,12 +64,13 @@ class Sample:
 
 
 def sample(path: Path) -> Sample:
-    """The first rows of a table.
+    """The first rows of a table; of several shards, of the first.
 
     Raises:
         DataError: it cannot be read, or has no rows.
         MissingExtraError: Parquet without pyarrow.
     """
+    path = shards(path, lambda _: True, name=str(path))[0]
     opener = _PACKED.get(path.suffix.lower())
     kind = (Path(path.stem) if opener else path).suffix.lower()
     try:

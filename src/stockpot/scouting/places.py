@@ -28,6 +28,7 @@ _SPLITS = {
 }
 _TABLES = (".tsv", ".tab", ".csv", ".jsonl", ".ndjson", ".parquet", ".pq", ".arrow", ".feather")
 _PACKED = (".gz", ".xz", ".bz2")
+_SHARD = re.compile(r"-\d{5}-of-(\d{5})")  # as the hub names them
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +80,7 @@ def scout(folders: Sequence[Path]) -> Scene:
     for place in places:
         for path in sorted(place.iterdir()):
             if path.is_file() and _is_table(path):
-                _noted(tables, _split_of(_stem(path)), path)
+                _noted(tables, _split_of(_stem(path)), _of_all_shards(path))
             elif _is_open(path) and path not in models and _is_image_folder(path):
                 _noted(images, _split_of(path.name), path)
     return Scene(tuple(models), tables, images, _own_task(folders), tuple(foreign), tuple(places))
@@ -184,7 +185,14 @@ def _data_places(folders: Sequence[Path], models: Sequence[Path]) -> list[Path]:
 
 
 def _noted(found: dict[str, list[Path]], split: str, path: Path) -> None:
-    found.setdefault(split, []).append(path)
+    if path not in (known := found.setdefault(split, [])):
+        known.append(path)
+
+
+def _of_all_shards(path: Path) -> Path:
+    """`train-*-of-00002.parquet` for one of two shards; a file on its own as it is."""
+    pattern = path.with_name(_SHARD.sub(r"-*-of-\1", path.name))
+    return pattern if sum(1 for _ in path.parent.glob(pattern.name)) > 1 else path
 
 
 def _split_of(name: str) -> str:

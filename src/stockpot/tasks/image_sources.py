@@ -17,6 +17,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from stockpot._shards import is_pattern, shards
 from stockpot.config import IMAGE_SUFFIXES
 from stockpot.errors import DataError, MissingExtraError
 from stockpot.tasks.tables import read_arrow, schema_class_names
@@ -67,7 +68,7 @@ def read_items(path: Path, labelled: Labelled, *, name: str) -> list[ImageItem]:
     Class folders are sorted by name, files in them by path; shards and tables by file name, then as they stand.
 
     Args:
-        path: folder or file.
+        path: folder, file, or pattern of files.
         labelled: columns, keys, files of labels.
         name: what to call the path in errors.
 
@@ -83,7 +84,7 @@ def read_items(path: Path, labelled: Labelled, *, name: str) -> list[ImageItem]:
         ...     [(item.name, item.label) for item in read_items(Path(folder), Labelled(), name="photos")]
         [('cat/1.png', 'cat')]
     """
-    if not path.exists():
+    if not path.exists() and not is_pattern(path):
         raise DataError(f"{name}: no such file or folder", fix="check `path`; relative ones start at the task's folder")
     try:
         items = _read(path, labelled, name)
@@ -95,12 +96,9 @@ def read_items(path: Path, labelled: Labelled, *, name: str) -> list[ImageItem]:
 
 
 def _read(path: Path, labelled: Labelled, name: str) -> list[ImageItem]:
-    if path.is_dir():
-        files = sorted(file for file in path.iterdir() if _reader(file.name))
-        if not files:
-            return _folder_items(path, name)
-    else:
-        files = [path]
+    files = shards(path, lambda file: _reader(file) is not None, name=name)
+    if not files:
+        return _folder_items(path, name)
     items: list[ImageItem] = []
     for file in files:
         reader = _reader(file.name)

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from stockpot._shards import shards
 from stockpot.errors import DataError, MissingExtraError
 
 __all__ = ["Table", "nearest", "raise_problems", "read_arrow", "read_table", "schema_class_names", "together"]
@@ -28,7 +29,7 @@ class Table:
 
     Args:
         columns: name -> values, all of one length; None where a value is missing.
-        lines: where each row ends in the file, counted from 1 (Parquet: the row's number).
+        lines: where each row ends in the file, counted from 1 (Parquet, or several files: the row's number).
         class_names: column -> names of the class numbers in it, which `datasets` keeps in Parquet and Arrow.
     """
 
@@ -49,7 +50,8 @@ def read_table(path: Path, columns: Iterable[str], *, name: str, header: Sequenc
     UTF-8 and optionally compressed (`.gz`, `.xz`, `.bz2`); `.parquet`, `.pq`; `.arrow`, `.feather` (file or stream).
 
     Args:
-        path: the file.
+        path: the file; or several that are read as one, in the order of their names: a folder of them, or a pattern
+            (`train-*.parquet`).
         columns: those needed.
         name: what to call the file in errors.
         header: the columns of a separated file whose first line is a row already.
@@ -66,15 +68,54 @@ def read_table(path: Path, columns: Iterable[str], *, name: str, header: Sequenc
         {'name': ['autossh']}
     """
     wanted = tuple(dict.fromkeys(columns))
+    files = shards(path, _is_table, name=name)
+    if not files:
+        raise DataError(f"{name} is a folder without tables; known: {_known()}", fix="correct `file`")
+    if files == [path]:
+        return _read_file(path, wanted, name, header)
+    tables, errors = [], list[DataError]()
+    for file in files:
+        try:
+            tables.append(_read_file(file, wanted, f"{file.name} of {name}", header))
+        except DataError as exc:
+            errors.append(exc)
+    if errors:
+        raise together(errors, f"{name}: {len(errors)} files cannot be used")
+    return _joined(tables, name)
+
+
+def _joined(tables: Sequence[Table], name: str) -> Table:
+    names = tables[0].class_names
+    if any(table.class_names != names for table in tables):
+        raise DataError(f"{name}: its files name different classes", fix="name files of one data set")
+    columns = {column: [value for table in tables for value in table.columns[column]] for column in tables[0].columns}
+    return Table(columns, range(1, sum(table.n_rows for table in tables) + 1), names)
+
+
+def _kind(name: str) -> tuple[str, bool]:
+    """The ending that says what a file is, and whether it is compressed."""
+    path = Path(name)
     compressed = path.suffix.lower() in _DECOMPRESS
-    kind = Path(path.stem).suffix.lower() if compressed else path.suffix.lower()
-    if kind in (*_PARQUET, *_ARROW) and not compressed:
-        table = _read_columns(path, wanted, name, is_arrow=kind in _ARROW)
-    elif kind in _READERS:
+    return (Path(path.stem).suffix if compressed else path.suffix).lower(), compressed
+
+
+def _is_table(name: str) -> bool:
+    kind, compressed = _kind(name)
+    return kind in _READERS or (kind in (*_PARQUET, *_ARROW) and not compressed)
+
+
+def _known() -> str:
+    return f"{', '.join([*_READERS, *_PARQUET, *_ARROW])} (text also {', '.join(_DECOMPRESS)})"
+
+
+def _read_file(path: Path, wanted: Sequence[str], name: str, header: Sequence[str] | None) -> Table:
+    kind, _ = _kind(path.name)
+    if not _is_table(path.name):
+        raise DataError(f"{name}: unknown kind of file; known: {_known()}")
+    if kind in _READERS:
         table = _READERS[kind](_read_text(path, name), wanted, name, header)
     else:
-        known = ", ".join([*_READERS, *_PARQUET, *_ARROW])
-        raise DataError(f"{name}: unknown kind of file; known: {known} (text also {', '.join(_DECOMPRESS)})")
+        table = _read_columns(path, wanted, name, is_arrow=kind in _ARROW)
     if not table.n_rows:
         raise DataError(f"{name} holds no rows", fix="give a file with at least one row below the header")
     return table

@@ -1,0 +1,79 @@
+"""The files that one name means: a file, a folder of shards, or a pattern."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from stockpot.errors import DataError
+
+__all__ = ["is_pattern", "shards"]
+
+_SETS = ("train", "validation", "valid", "val", "dev", "test")
+_SET = re.compile(rf"(?<![a-z])({'|'.join(_SETS)})(?![a-z])")
+_SAME_SET = {"valid": "validation", "val": "validation", "dev": "validation"}
+
+
+def is_pattern(path: Path) -> bool:
+    """Whether a path that does not exist is a pattern of file names."""
+    return any(sign in path.name for sign in "*?[") and not path.exists()
+
+
+def shards(path: Path, is_known: Callable[[str], bool], *, name: str) -> list[Path]:
+    """The files of a path, in the order of their names.
+
+    Args:
+        path: a file, which is returned as it is, whether it exists or not; a folder, of which the files of a known kind
+            are taken; or a pattern (`train-*.parquet`).
+        is_known: whether a file of this name can be read.
+        name: what to call the path in errors.
+
+    Returns:
+        Of a folder none where it holds no such file.
+
+    Raises:
+        DataError: nothing fits the pattern; a folder with files of several sets (train, test) or several kinds, of
+            which one must be named.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as folder:
+        ...     for number in (1, 0):
+        ...         Path(folder, f"train-{number}.csv").touch()
+        ...     [file.name for file in shards(Path(folder, "train-*"), lambda name: True, name="train-*")]
+        ['train-0.csv', 'train-1.csv']
+    """
+    if path.is_dir():
+        found = _known(path, "*", is_known)
+        _check_one_set(found, name)
+        return found
+    if not is_pattern(path):
+        return [path]
+    found = _known(path.parent, path.name, is_known)
+    if not found:
+        raise DataError(f"no file fits {name} (looked in {path.parent})", fix="correct the pattern")
+    return found
+
+
+def _known(folder: Path, pattern: str, is_known: Callable[[str], bool]) -> list[Path]:
+    if not folder.is_dir():
+        return []
+    return sorted(file for file in folder.glob(pattern) if is_known(file.name) and file.is_file())
+
+
+def _check_one_set(files: Sequence[Path], name: str) -> None:
+    kinds = {file.suffix.lower() for file in files}
+    sets = {_SAME_SET.get(found[1], found[1]) for file in files if (found := _SET.search(file.stem.lower()))}
+    if len(kinds) > 1 or len(sets) > 1:
+        what = "sets" if len(sets) > 1 else "kinds"
+        shown = ", ".join(file.name for file in files[:4]) + (" ..." if len(files) > 4 else "")
+        raise DataError(
+            f"{name} holds files of several {what}: {shown}",
+            fix=f"name those of one, such as {name.rstrip('/')}/{_pattern_of(files[0])}",
+        )
+
+
+def _pattern_of(file: Path) -> str:
+    """What the names of its shards have in common."""
+    return re.sub(r"\d+", "*", file.stem, count=1) + file.suffix
