@@ -112,6 +112,14 @@ def test_what_is_no_number_is_named(tmp_path: Path) -> None:
     assert "which is no finite number" in caught.value.problems[0]
 
 
+def test_a_classifier_predicts_no_number(tmp_path: Path) -> None:
+    base = tiny_classifier(tmp_path / "base", labels=["bad", "good"])
+    path = with_metric(tiny_task(tmp_path), "mse")
+    as_numbers(tmp_path)
+    with pytest.raises(DataError, match="metric is one of numbers, but the model in .* has 2 outputs"):
+        load_task(path, base)
+
+
 def test_labels_of_a_regression_are_refused(tmp_path: Path) -> None:
     path = with_metric(tiny_task(tmp_path), "mse", labels=["a", "b"])
     with pytest.raises(ConfigError, match="labels"):

@@ -61,19 +61,30 @@ def model_labels(folder: Path) -> tuple[str, ...] | None:
     return ordered
 
 
-def check_outputs(folder: Path, names: Sequence[str]) -> None:
+def check_outputs(folder: Path, names: Sequence[str] | None) -> None:
     """Refuses classes that a model has no outputs for, or too few.
+
+    Args:
+        folder: the model's.
+        names: of the classes; None: one number is predicted.
 
     Raises:
         DataError: its config.json lists another number of labels.
     """
     listed = model_config(folder).get("id2label")
-    if isinstance(listed, dict) and listed and len(listed) != len(names):
-        shown = ", ".join(names[:10]) + (", ..." if len(names) > 10 else "")
+    if not isinstance(listed, dict) or not listed or len(listed) == (1 if names is None else len(names)):
+        return
+    has = f"the model in {folder} has {len(listed)} outputs"
+    if names is None:
         raise DataError(
-            f"the task has {len(names)} classes ({shown}), but the model in {folder} has {len(listed)} outputs",
-            fix="mend the rows with other labels, list the model's classes as `labels`, or name another `model:`",
+            f"the task's metric is one of numbers, but {has}",
+            fix="use a metric of classes (accuracy), or name a model with one output as `model:`",
         )
+    shown = ", ".join(names[:10]) + (", ..." if len(names) > 10 else "")
+    raise DataError(
+        f"the task has {len(names)} classes ({shown}), but {has}",
+        fix="mend the rows with other labels, list the model's classes as `labels`, or name another `model:`",
+    )
 
 
 def model_config(folder: Path) -> dict[str, Any]:

@@ -82,8 +82,8 @@ class TextClassification:
         else:
             known = model_labels(model_folder) if own_labels else None
             self.label_names, self._labels = encode_labels(self._splits, config.labels, model_labels=known)
-            if own_labels:
-                check_outputs(model_folder, self.label_names)
+        if own_labels:
+            check_outputs(model_folder, None if config.is_regression else self.label_names)
         try_metric(config.metric, len(self.label_names))
         self._encoded: dict[str, Encodings] = {}
         self._batches: dict[str, list[Batch]] = {}
