@@ -9,6 +9,7 @@
     ├── ConfigError                task.yaml, experiment.yaml, options; lists every wrong key
     ├── DataError                  rows, columns, labels, splits that share rows
     ├── EvaluationError            a user's evaluate raised, or returned no finite number
+    │   └── DivergedError          weights or logits that are NaN or infinite
     ├── RunError                   fine-tuning runs that failed
     ├── OutputError                the output folder: taken, locked, another experiment, disk full
     ├── RecordError                soup.json or results.json that is not what it says
@@ -27,6 +28,7 @@ __all__ = [
     "CheckpointError",
     "ConfigError",
     "DataError",
+    "DivergedError",
     "EvaluationError",
     "IncompatibleError",
     "MissingExtraError",
@@ -88,6 +90,10 @@ class DataError(StockpotError):
 
 class EvaluationError(StockpotError):
     """An evaluation failed or its score is not a finite number."""
+
+
+class DivergedError(EvaluationError):
+    """A model's weights or logits are NaN or infinite."""
 
 
 class RunError(StockpotError):

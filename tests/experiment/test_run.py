@@ -188,6 +188,23 @@ def test_a_failed_run_is_named_and_repeated_alone(finished, copied, experiment, 
     assert content(copied) == content(finished)
 
 
+def test_a_run_that_diverges_is_left_out_and_told(tmp_path) -> None:
+    experiment = tiny_experiment(tmp_path, runs=3, recipes=["uniform", "greedy", "ensemble"])
+    content = json.loads(experiment.read_text())
+    space = {name: setting for name, setting in content["sweep"]["space"].items() if name != "learning_rate"}
+    content["sweep"] = {"grid": {"learning_rate": [1e-3, 1e30, 2e-3]}, "space": space}
+    experiment.write_text(json.dumps(content))
+    lines: list[str] = []
+    found = run(experiment, tmp_path / "out", on_progress=lambda p: lines.append(p.line))
+    assert [one.name for one in found.individuals] == ["run-00", "run-02"]
+    assert any(line.startswith("run-01 diverged and is left out: ") for line in lines)
+    assert "Of 3 runs 1 diverged and left no ingredient: run-01." in found.notes
+    (tmp_path / "out" / "results.json").unlink()
+    again: list[str] = []
+    assert run(experiment, tmp_path / "out", on_progress=lambda p: again.append(p.line)) == found
+    assert not any("run-01 diverged" in line for line in again)
+
+
 @pytest.mark.parametrize("runs", [1, 2])
 def test_without_test_split_and_shifts(tmp_path, runs) -> None:
     experiment = tiny_experiment(tmp_path, runs=runs, recipes=["uniform", "greedy", "ensemble"])

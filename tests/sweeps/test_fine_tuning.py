@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 
 from stockpot.config import load_task_config
-from stockpot.errors import ConfigError, RunError
+from stockpot.errors import ConfigError
 from stockpot.journal import Journal
 from stockpot.sweeps import fine_tuning
 from stockpot.sweeps.fine_tuning import make_ingredient
@@ -132,10 +133,16 @@ def test_a_run_that_has_landed_is_left_alone(home, tmp_path, monkeypatch):
     assert weights(tmp_path / "run") == before
 
 
-def test_a_run_that_diverged_leaves_nothing_but_an_error(home, tmp_path):
-    with pytest.raises(RunError, match="the run diverged"):
-        make_ingredient(payload(home, tmp_path / "run", learning_rate=1e30, max_grad_norm=0.0))
-    assert not list(tmp_path.iterdir())
+@pytest.mark.parametrize("settings", [{"learning_rate": 1e30, "max_grad_norm": 0.0}, {"learning_rate": 1e16}])
+def test_a_run_that_diverged_leaves_nothing_but_the_reason(home, tmp_path, settings):
+    """In its weights, or in what it predicts."""
+    job = payload(home, tmp_path / "run", **settings)
+    found = make_ingredient(job)
+    assert set(found) == {"name", "diverged"}
+    assert re.search("NaN or infinity in .* parameters|logits are not finite", found["diverged"])
+    assert [path.name for path in tmp_path.iterdir() if path.name != "journal"] == ["run.diverged.json"]
+    kept = json.loads((tmp_path / "run.diverged.json").read_text())
+    assert kept == {**found, "settings": job["settings"]}
 
 
 def test_predictions_in_the_journal_are_the_models(home, tmp_path):

@@ -16,6 +16,7 @@ from stockpot.config import SweepConfig, task_config
 from stockpot.engines import Job, Result
 from stockpot.errors import RunError
 from stockpot.outputs.partial import sibling
+from stockpot.sweeps.fine_tuning import diverged_file
 from stockpot.sweeps.sweep import plan_runs, run_sweep, terse
 from stockpot.types import Ingredient
 
@@ -32,7 +33,8 @@ SPACE = {"learning_rate": {"log_uniform": [1e-5, 1e-3]}, "epochs": {"integers": 
 class Engine:
     """Lands the runs, the last one first, but for those whose error is given."""
 
-    def __init__(self, **errors: str) -> None:
+    def __init__(self, *diverged: str, **errors: str) -> None:
+        self.diverged = diverged
         self.errors = errors
         self.asked: list[str] = []
 
@@ -50,7 +52,9 @@ class Engine:
             target = Path(job.payload["target"])
             self.plan = json.loads((target.parent / "plan.json").read_text())
             self.asked.append(job.name)
-            if job.name not in self.errors:
+            if job.name in self.diverged:
+                diverged_file(target).write_text(json.dumps({"diverged": "NaN"}))
+            elif job.name not in self.errors:
                 target.mkdir()
                 (target / "run.json").write_text("{}")
             results[job.name] = Result(job.name, value={}, error=self.errors.get(job.name))
@@ -129,6 +133,21 @@ def test_a_failed_run_alone_is_repeated_and_its_error_goes(tmp_path):
     swept(tmp_path, engine)
     assert engine.asked == ["run-01"]
     assert not list(tmp_path.rglob("*.error.txt"))
+
+
+def test_a_run_that_diverged_is_left_out_and_not_repeated(tmp_path):
+    made = swept(tmp_path, Engine("run-01"))
+    assert [ingredient.name for ingredient in made] == ["run-00", "run-02"]
+    engine = Engine()
+    assert swept(tmp_path, engine) == made
+    assert engine.asked == []
+
+
+def test_where_all_diverge_there_is_nothing_to_mix(tmp_path):
+    for engine in (Engine("run-00", "run-01", "run-02"), Engine()):
+        with pytest.raises(RunError, match="all 3 runs diverged") as caught:
+            swept(tmp_path, engine)
+        assert caught.value.problems == ("run-00: NaN", "run-01: NaN", "run-02: NaN")
 
 
 def test_a_message_of_several_lines_keeps_its_first():

@@ -116,7 +116,7 @@ def test_a_classifier_predicts_no_number(tmp_path: Path) -> None:
     base = tiny_classifier(tmp_path / "base", labels=["bad", "good"])
     path = with_metric(tiny_task(tmp_path), "mse")
     as_numbers(tmp_path)
-    with pytest.raises(DataError, match="metric is one of numbers, but the model in .* has 2 outputs"):
+    with pytest.raises(DataError, match=r"metric is one of numbers, but the model in .* has 2 outputs"):
         load_task(path, base)
 
 

@@ -31,7 +31,7 @@ from stockpot.recipes import single
 from stockpot.records import Results
 from stockpot.sweeps.checks import check_plan
 from stockpot.sweeps.head import prepare_initialisation
-from stockpot.sweeps.sweep import has_landed, plan_runs, run_sweep, terse
+from stockpot.sweeps.sweep import diverged_runs, has_ended, plan_runs, run_sweep, terse
 from stockpot.tasks import load_task, model_folder
 from stockpot.tasks.text import TextClassification
 from stockpot.types import CurvePoint, Ingredient, Soup, Step
@@ -183,7 +183,7 @@ def _run(session: _Session) -> Results:
             bench,
             initialisation=start,
             experiment=canonical(config),
-            notes=(*bench.table_notes, *_notes(task)),
+            notes=(*bench.table_notes, *_diverged_note(session), *_notes(task)),
         )
     return finish(
         results,
@@ -216,7 +216,7 @@ def _prepare(session: _Session) -> TextClassification:
             )
         return load_task(config.task, session.initialisation, folder=folder)
     task = load_task(config.task, session.initialisation, folder=folder)
-    if not all(has_landed(run, session.folder / "ingredients") for run in plan_runs(config.sweep)):
+    if not all(has_ended(run, session.folder / "ingredients") for run in plan_runs(config.sweep)):
         prepare_splits(task, session.report)
     return task
 
@@ -225,7 +225,7 @@ def _sweep(session: _Session) -> tuple[Ingredient, ...]:
     runs = plan_runs(session.config.sweep)
     folder = session.folder / "ingredients"
     check_plan(runs, session.initialisation, task=session.config.task)
-    landed = sum(has_landed(run, folder) for run in runs)
+    landed = sum(has_ended(run, folder) for run in runs)
     session.report(Progress("sweep", f"{len(runs)} runs, {landed} of them done", landed, len(runs)))
     n_done = landed
 
@@ -251,6 +251,8 @@ def _sweep(session: _Session) -> tuple[Ingredient, ...]:
 def _run_line(result: Result) -> str:
     if result.error is not None:
         return f"{result.name} failed: {terse(result.error).splitlines()[0]}"
+    if isinstance(result.value, Mapping) and "diverged" in result.value:
+        return f"{result.name} diverged and is left out: {result.value['diverged']}"
     again = f" (attempt {result.attempts})" if result.attempts > 1 else ""
     held_out = result.value["held_out"] if isinstance(result.value, Mapping) else float("nan")
     return f"{result.name} held-out {held_out:.4f}{again}"
@@ -263,6 +265,14 @@ def _initialisation(session: _Session) -> Soup:
 
 def _report_step(session: _Session, method: str, step: Step | CurvePoint) -> None:
     session.report(Progress("select", step_line(method, step)))
+
+
+def _diverged_note(session: _Session) -> tuple[str, ...]:
+    runs = plan_runs(session.config.sweep)
+    diverged = diverged_runs(runs, session.folder / "ingredients")
+    if not diverged:
+        return ()
+    return (f"Of {len(runs)} runs {len(diverged)} diverged and left no ingredient: {', '.join(diverged)}.",)
 
 
 def _notes(task: TextClassification) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from stockpot.assembly import with_digests
 from stockpot.config import RunSettings
-from stockpot.errors import ConfigError, RunError
+from stockpot.errors import ConfigError, DivergedError
 from stockpot.journal import Journal, remember_predictions
 from stockpot.outputs import whole_folder, write_json_atomically
 from stockpot.recipes import single
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from stockpot.tasks.text import TextClassification
 
-__all__ = ["AVERAGE", "RUN_FILE", "make_ingredient"]
+__all__ = ["AVERAGE", "RUN_FILE", "diverged_file", "make_ingredient"]
 
 #: In a run's folder; its presence means the run has landed.
 RUN_FILE = "run.json"
@@ -49,23 +49,37 @@ def make_ingredient(payload: Mapping[str, Any]) -> dict[str, Any]:
             (folders). Everything a result depends on is in it, so a run repeated elsewhere has the same bytes.
 
     Returns:
-        Its `run.json`: name, settings and held-out score.
+        Name, digest and held-out score; of a run that diverged, name and `diverged`: why. That, too, is a result: the
+        same settings would end so again. It stands beside the place of its folder, see `diverged_file`.
 
     Raises:
         ConfigError: settings that this network cannot follow.
-        RunError: the run diverged.
     """
     settings = RunSettings(**payload["settings"])
     target = Path(payload["target"])
     task = _task(payload["task"], Path(payload["task_folder"]), Path(payload["initialisation"]))
     if (target / RUN_FILE).exists():
         return _verdict(payload, task, target)
-    with whole_folder(target) as folder:
-        _fine_tune(settings, task, Path(payload["initialisation"]), folder)
-        # Predicted before the folder gets its name: a run that has landed has all it needs for the table.
-        verdict = _verdict(payload, task, folder)
-        write_json_atomically(folder / RUN_FILE, {"name": payload["name"], "settings": payload["settings"]})
+    try:
+        with whole_folder(target) as folder:
+            _fine_tune(settings, task, Path(payload["initialisation"]), folder)
+            # Predicted before the folder gets its name: a run that has landed has all it needs for the table.
+            verdict = _verdict(payload, task, folder)
+            write_json_atomically(folder / RUN_FILE, {"name": payload["name"], "settings": payload["settings"]})
+    except DivergedError as exc:
+        verdict = {"name": payload["name"], "diverged": exc.message}
+        write_json_atomically(diverged_file(target), {**verdict, "settings": payload["settings"]})
     return verdict
+
+
+def diverged_file(target: Path) -> Path:
+    """Where it stands that the run of this folder diverged, and why.
+
+    Example:
+        >>> diverged_file(Path("ingredients/run-00")).as_posix()
+        'ingredients/run-00.diverged.json'
+    """
+    return target.with_name(f"{target.name}.diverged.json")
 
 
 def _verdict(payload: Mapping[str, Any], task: TextClassification, folder: Path) -> dict[str, Any]:
@@ -130,10 +144,7 @@ def _layered_optimiser(settings: RunSettings, trainer: Any) -> torch.optim.Optim
 def _check_finite(model: torch.nn.Module) -> None:
     diverged = [name for name, parameter in model.named_parameters() if not parameter.isfinite().all()]
     if diverged:
-        raise RunError(
-            f"the run diverged: NaN or infinity in {len(diverged)} parameters, the first is {diverged[0]}",
-            fix="lower the upper end of `learning_rate`, or give the run a longer warm-up",
-        )
+        raise DivergedError(f"NaN or infinity in {len(diverged)} parameters, the first is {diverged[0]}")
 
 
 def _n_devices(device: str) -> int:

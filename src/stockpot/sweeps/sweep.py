@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -9,11 +10,11 @@ from stockpot.config import TaskConfig
 from stockpot.engines import Engine, Job, Result
 from stockpot.errors import RunError
 from stockpot.outputs import sweep_stale, write_json_atomically, write_text_atomically
-from stockpot.sweeps.fine_tuning import AVERAGE, RUN_FILE
+from stockpot.sweeps.fine_tuning import AVERAGE, RUN_FILE, diverged_file
 from stockpot.sweeps.plan import PlannedRun, plan_runs
 from stockpot.types import Ingredient
 
-__all__ = ["PLAN_FILE", "PlannedRun", "has_landed", "plan_runs", "run_sweep", "terse"]
+__all__ = ["PLAN_FILE", "PlannedRun", "diverged_runs", "has_ended", "plan_runs", "run_sweep", "terse"]
 
 PLAN_FILE = "plan.json"
 _TRACEBACK = "Traceback (most recent call last):"
@@ -43,11 +44,11 @@ def run_sweep(
         on_result: called in the order of completion.
 
     Returns:
-        All ingredients in the order of the plan; a run with a moving average makes two.
+        All ingredients in the order of the plan; a run with a moving average makes two, one that diverged makes none.
 
     Raises:
         RunError: runs that failed, each with its reason, at length in `folder/NAME.error.txt` until the run succeeds;
-            the others have landed and are kept.
+            the others have landed and are kept. Or all of them diverged.
     """
     folder.mkdir(parents=True, exist_ok=True)
     sweep_stale(folder)
@@ -61,7 +62,7 @@ def run_sweep(
     jobs = [
         Job(run.name, {**shared, "name": run.name, "settings": run.settings, "target": str(folder / run.name)})
         for run in runs
-        if not has_landed(run, folder)
+        if not has_ended(run, folder)
     ]
     for run in runs:
         _error_file(folder, run.name).unlink(missing_ok=True)
@@ -82,7 +83,15 @@ def run_sweep(
             fix="mend the cause and start again: only the failed runs are repeated. Other settings are another "
             "experiment: give it another folder with -o, or replace this one with --fresh",
         )
-    return tuple(ingredient for run in runs for ingredient in _ingredients(run, folder))
+    diverged = diverged_runs(runs, folder)
+    if len(diverged) == len(runs):
+        raise RunError(
+            f"all {len(runs)} runs diverged",
+            problems=[f"{name}: {reason}" for name, reason in diverged.items()],
+            fix="lower the upper end of `learning_rate`, or give the runs a longer warm-up: another experiment, which "
+            "needs another folder (-o), or --fresh",
+        )
+    return tuple(ingredient for run in runs if run.name not in diverged for ingredient in _ingredients(run, folder))
 
 
 def _ingredients(run: PlannedRun, folder: Path) -> Iterator[Ingredient]:
@@ -92,9 +101,19 @@ def _ingredients(run: PlannedRun, folder: Path) -> Iterator[Ingredient]:
         yield Ingredient(f"{run.name}-{AVERAGE}", str(folder / run.name / AVERAGE), run.settings)
 
 
-def has_landed(run: PlannedRun, folder: Path) -> bool:
-    """Whether a run's folder stands in `folder`, whole."""
-    return (folder / run.name / RUN_FILE).exists()
+def has_ended(run: PlannedRun, folder: Path) -> bool:
+    """Whether a run's folder stands in `folder`, whole, or the run is known to diverge."""
+    return (folder / run.name / RUN_FILE).exists() or diverged_file(folder / run.name).exists()
+
+
+def diverged_runs(runs: Sequence[PlannedRun], folder: Path) -> dict[str, str]:
+    """Names of the runs that diverged, and why; they are no ingredients."""
+    files = {run.name: diverged_file(folder / run.name) for run in runs}
+    return {
+        name: str(json.loads(file.read_text(encoding="utf-8"))["diverged"])
+        for name, file in files.items()
+        if file.exists()
+    }
 
 
 def terse(error: str) -> str:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from stockpot.assembly import ResidentSoup
-from stockpot.errors import ConfigError, EvaluationError
+from stockpot.errors import ConfigError, DivergedError, EvaluationError
 from stockpot.tasks.batches import Batch, Encodings, fixed_batches
 from stockpot.tasks.hardware import Hardware, import_hf
 from stockpot.tasks.recalibration import recalibrate
@@ -92,7 +92,8 @@ class ResidentClassifier:
         """Logits [n_examples, classes] float32 of the weights loaded, in the examples' own order.
 
         Raises:
-            EvaluationError: a logit is not finite, or the model cannot take a batch.
+            DivergedError: a logit is not finite.
+            EvaluationError: the model cannot take a batch.
         """
         parts = self.logits_by_batch(batches)
         result = np.empty((n_examples, parts[0].shape[1]), dtype=np.float32)
@@ -104,7 +105,8 @@ class ResidentClassifier:
         """Logits [rows, classes] float32 of each batch, dummies left out.
 
         Raises:
-            EvaluationError: a logit is not finite, or the model cannot take a batch.
+            DivergedError: a logit is not finite.
+            EvaluationError: the model cannot take a batch.
         """
         before = self._torch.get_num_threads()
         try:
@@ -114,7 +116,7 @@ class ResidentClassifier:
             self._torch.set_num_threads(before)
         if n_bad := sum(int((~np.isfinite(part).all(axis=1)).sum()) for part in parts):
             n_examples = sum(len(part) for part in parts)
-            raise EvaluationError(f"the model's logits are not finite for {n_bad} of {n_examples} examples")
+            raise DivergedError(f"the model's logits are not finite for {n_bad} of {n_examples} examples")
         return parts
 
     def head_tensors(self, batch: Batch) -> tuple[str, ...]:
