@@ -143,6 +143,23 @@ def _unlabelled(folder: Path) -> Path:
     return write_tar(folder / "a.tar", [("1.png", b""), ("2.cls", b"0")])
 
 
+def _compressed(folder: Path) -> Path:
+    (folder / "a.tar.gz").write_bytes(gzip.compress(b""))
+    return folder / "a.tar.gz"
+
+
+def _braces(folder: Path) -> Path:
+    return folder / "{000..002}.tar"
+
+
+def _twice(folder: Path) -> Path:
+    return write_tar(folder / "a.tar", [("1.png", b""), ("1.cls", b"0"), ("1.png", b"")])
+
+
+def _two_images(folder: Path) -> Path:
+    return write_tar(folder / "a.tar", [("1.png", b""), ("1.jpg", b""), ("1.cls", b"0")])
+
+
 def _short_idx(folder: Path) -> Path:
     path = idx_of(folder, tiny_pictures(3), compress=False)
     path.write_bytes(path.read_bytes()[:-1])
@@ -161,11 +178,28 @@ def _damaged_parquet(folder: Path) -> Path:
 
 
 @pytest.mark.parametrize(
+    ("endings", "image", "taken"),
+    [
+        (("seg.png", "jpg"), "image", "jpg"), (("image.png",), "image", "image.png"),
+        (("photo.jpg",), "image", "photo.jpg"), (("png", "jpg"), "png", "png"),
+        (("seg.png", "image.png"), "image", "image.png"), (("a.png", "b.png"), "b", "b.png"),
+    ],
+)  # fmt: skip
+def test_the_image_of_an_item_with_several_endings(endings, image, taken, tmp_path) -> None:
+    members = [(f"1.{ending}", ending.encode()) for ending in endings]
+    path = write_tar(tmp_path / "a.tar", [*members, ("1.cls", b"2")])
+    (item,) = read_items(path, Labelled(image=image), name="shard")
+    assert (item.load(), item.label) == (taken.encode(), "2")
+
+
+@pytest.mark.parametrize(
     ("make", "words"),
     [
         (_no_such, "no such file"), (_stray, "beside the class folders"), (_empty, "holds no images"),
-        (_damaged_tar, "cannot be read"), (_unlabelled, "without image or label"), (_short_idx, "header says"),
+        (_damaged_tar, "cannot be read"), (_unlabelled, "not one image and one label"), (_short_idx, "header says"),
         (_no_idx_labels, "no file of labels"), (_damaged_parquet, "cannot be read"),
+        (_compressed, "unpack it"), (_braces, "braces are not expanded"), (_twice, "stands in it twice"),
+        (_two_images, "more than one image among cls, jpg, png"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_is_said(make, words, tmp_path) -> None:

@@ -9,7 +9,7 @@ import re
 import struct
 import tarfile
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -25,6 +25,7 @@ from stockpot.tasks.tables import read_arrow, schema_class_names
 __all__ = ["ImageItem", "Labelled", "read_items"]
 
 Raw: TypeAlias = "bytes | np.ndarray[Any, Any]"
+_Members: TypeAlias = dict[str, tuple[int, int]]  # ending to offset and size in the shard
 _PARQUET, _ARROW = (".parquet", ".pq"), (".arrow", ".feather")
 
 
@@ -52,7 +53,7 @@ class Labelled:
     """What a source is told about its labels.
 
     Args:
-        image: column of images in tables.
+        image: column of images in tables, ending of images in shards that hold several an item.
         label: column of labels in tables, key in `.json` members of shards.
         idx_labels: IDX file of labels, if it is named.
     """
@@ -85,7 +86,9 @@ def read_items(path: Path, labelled: Labelled, *, name: str) -> list[ImageItem]:
         [('cat/1.png', 'cat')]
     """
     if not path.exists() and not is_pattern(path):
-        raise DataError(f"{name}: no such file or folder", fix="check `path`; relative ones start at the task's folder")
+        braces = "; braces are not expanded, write *" if "{" in path.name else ""
+        fix = f"check `path`; relative ones start at the task's folder{braces}"
+        raise DataError(f"{name}: no such file or folder", fix=fix)
     try:
         items = _read(path, labelled, name)
     except (OSError, EOFError, tarfile.TarError, struct.error, zlib.error) as exc:
@@ -104,7 +107,7 @@ def _read(path: Path, labelled: Labelled, name: str) -> list[ImageItem]:
         reader = _reader(file.name)
         if reader is None:
             known = f"folders, .tar, {', '.join((*_PARQUET, *_ARROW))}, *idx3-ubyte[.gz]"
-            raise DataError(f"{name}: unknown kind of file; known: {known}")
+            raise DataError(f"{name}: unknown kind of file; known: {known}", fix=_fix_of_unknown(file.name))
         items += reader(file, labelled)
     return items
 
@@ -116,6 +119,12 @@ def _reader(name: str) -> Callable[[Path, Labelled], list[ImageItem]] | None:
     if suffix in (*_PARQUET, *_ARROW):
         return _table_items
     return _idx_items if re.search(r"idx[34]", name) else None
+
+
+def _fix_of_unknown(name: str) -> str:
+    if name.endswith((".gz", ".tgz", ".zst", ".bz2", ".xz", ".zip")):
+        return "unpack it: images are read from their places in a shard, which a compressed one does not have"
+    return "convert it, or name the file of images"
 
 
 def _stamp(path: Path) -> str:
@@ -162,32 +171,46 @@ def _is_shown(file: Path, folder: Path) -> bool:
 
 def _tar_items(path: Path, labelled: Labelled) -> list[ImageItem]:
     """The webdataset layout: members that share a name up to its first dot are one item."""
-    groups: dict[str, dict[str, tuple[int, int]]] = {}
+    groups: dict[str, _Members] = {}
+    items, problems = [], []
     with tarfile.open(path, "r:") as shard:
         for member in shard:
             folder, _, file = member.name.rpartition("/")
             key, _, extension = file.partition(".")
-            if member.isfile() and key:
-                groups.setdefault(f"{folder}/{key}" if folder else key, {})[extension.lower()] = (
-                    member.offset_data,
-                    member.size,
-                )
+            if not member.isfile() or not key:
+                continue
+            members = groups.setdefault(f"{folder}/{key}" if folder else key, {})
+            if extension.lower() in members:
+                problems.append(f"{member.name}: stands in it twice")
+            members[extension.lower()] = (member.offset_data, member.size)
     stamp = _stamp(path)
-    items, problems = [], []
     for key, members in groups.items():
-        image = next((place for extension, place in members.items() if f".{extension}" in IMAGE_SUFFIXES), None)
-        label = _tar_label(path, members, labelled.label)
-        if image is None or label is None:
-            problems.append(f"{key}: no {'image' if image is None else 'label'} among {', '.join(sorted(members))}")
+        images, label = _tar_images(members, labelled.image), _tar_label(path, members, labelled.label)
+        if len(images) != 1 or label is None:
+            what = "no image" if not images else "no label" if len(images) == 1 else "more than one image"
+            problems.append(f"{key}: {what} among {', '.join(sorted(members))}")
             continue
-        items.append(ImageItem(f"{path.name}/{key}", label, partial(_slice, path, *image), stamp))
-    _refuse(problems, f"{path.name}: items without image or label", f"give .cls, or {labelled.label!r} in .json")
+        items.append(ImageItem(f"{path.name}/{key}", label, partial(_slice, path, *members[images[0]]), stamp))
+    _refuse(
+        problems,
+        f"{path.name}: items that are not one image and one label",
+        f"an item is one image and its .cls, or {labelled.label!r} in its .json; of several images "
+        f"`image` under `data` names the ending",
+    )
     return items
 
 
-def _tar_label(path: Path, members: Mapping[str, tuple[int, int]], key: str) -> str | int | None:
-    if "cls" in members:
-        return _slice(path, *members["cls"]).decode("utf-8", errors="replace").strip() or None
+def _tar_images(members: _Members, image: str) -> list[str]:
+    """The endings of an item's image: the one named, else the plain ones (`jpg`), else the compound (`photo.jpg`)."""
+    images = [ending for ending in members if f".{ending.rpartition('.')[2]}" in IMAGE_SUFFIXES]
+    named = [ending for ending in images if image in (ending, ending.partition(".")[0])]
+    return named or [ending for ending in images if "." not in ending] or images
+
+
+def _tar_label(path: Path, members: _Members, key: str) -> str | int | None:
+    for ending in ("cls", f"{key}.cls"):
+        if ending in members:
+            return _slice(path, *members[ending]).decode("utf-8", errors="replace").strip() or None
     if "json" not in members:
         return None
     try:
@@ -274,11 +297,17 @@ def _idx(path: Path) -> np.ndarray[Any, Any]:
     if content[:2] == b"\x1f\x8b":
         content = gzip.decompress(content)
     if len(content) < 4 or content[:3] != b"\0\0\x08":
-        raise DataError(f"{path.name}: no IDX file of unsigned bytes: it starts with {content[:4]!r}")
+        raise DataError(
+            f"{path.name}: no IDX file of unsigned bytes: it starts with {content[:4]!r}",
+            fix="name a file of images in the IDX format (magic 0, 0, 8, 3)",
+        )
     start = 4 + 4 * content[3]
     shape = struct.unpack(f">{content[3]}I", content[4:start])
     if len(content) - start != math.prod(shape):
-        raise DataError(f"{path.name}: {len(content) - start} bytes of values, but its header says {shape}")
+        raise DataError(
+            f"{path.name}: {len(content) - start} bytes of values, but its header says {shape}",
+            fix="fetch it again: it was cut off",
+        )
     return np.frombuffer(content, dtype=np.uint8, offset=start).reshape(shape)
 
 

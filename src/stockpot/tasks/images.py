@@ -264,7 +264,8 @@ def decoded(split: ImageSplit, row: int, *, mode: str) -> Image:
         with PIL.Image.fromarray(raw) if isinstance(raw, np.ndarray) else PIL.Image.open(io.BytesIO(raw)) as opened:
             image = _in_bytes(opened, item).convert(mode)
     except (OSError, ValueError, SyntaxError, TypeError, PIL.Image.DecompressionBombError) as exc:
-        raise DataError(f"{item}: cannot be decoded: {exc}", fix="mend or remove this image") from exc
+        why = "its bytes are those of no kind of image" if isinstance(exc, PIL.UnidentifiedImageError) else exc
+        raise DataError(f"{item}: cannot be decoded: {why}", fix="mend or remove this image") from exc
     if border := split.settings.crop_border:
         if min(image.size) <= 2 * border:
             raise DataError(f"{item}: {image.size} pixels leave nothing inside a border of {border}")
