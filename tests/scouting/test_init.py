@@ -368,7 +368,7 @@ def test_choices_are_told_by_their_lists_whatever_columns_are_called(tmp_path: P
     assert compare(ingredients(tmp_path / "runs" / "*"), task=tmp_path / "task.yaml").rows
     json_lines(tmp_path / "dev.jsonl", [{**row, "right": "a dog sleeps"} for row in rows])
     said = init(tmp_path, str(tmp_path / "runs"), "--force", expect=2)
-    assert "data.answer: which column numbers the right choice" in said
+    assert "data.answer: which column tells the right choice" in said
 
 
 def test_a_table_without_a_header_is_told(tmp_path: Path, init) -> None:
@@ -401,3 +401,21 @@ def test_timms_output_is_told_from_its_top_folder(tmp_path: Path, init) -> None:
     run.mkdir(parents=True)
     (run / "last.pth.tar").write_bytes(b"pickle")
     assert "timm's training checkpoint" in init(tmp_path, str(tmp_path / "output"), expect=2)
+
+
+def test_questions_as_arc_writes_them(tmp_path: Path, init) -> None:
+    tiny_lm(tmp_path / "runs" / "m0")
+    words = ["the sun rises", "the sea falls", "a dog sleeps"]
+    rows = [
+        {
+            "question": f"what of {words[row % 3]}?",
+            "answerKey": "ABC"[row % 3],
+            "choices": {"text": words, "label": ["A", "B", "C"]},
+        }
+        for row in range(9)
+    ]
+    json_lines(tmp_path / "dev.jsonl", rows)
+    init(tmp_path)
+    data = yaml.safe_load((tmp_path / "task.yaml").read_text())["data"]
+    assert [data[key] for key in ("context", "choices", "answer")] == ["question", "choices", "answerKey"]
+    assert compare(ingredients(tmp_path / "runs" / "*"), task=tmp_path / "task.yaml").rows

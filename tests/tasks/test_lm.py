@@ -6,6 +6,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import datasets
 import numpy as np
 import pytest
 
@@ -19,6 +20,7 @@ from stockpot.metrics import METRICS
 from stockpot.recipes import ensemble, greedy, single, uniform
 from stockpot.tasks import load_task
 from stockpot.tasks.gradients import GradientOptions
+from stockpot.tasks.lm_data import load_lm_splits
 from stockpot.tasks.lm_models import ABSENT
 from stockpot.types import Ingredient
 from tiny_lm import ARCHITECTURES, tiny_lm, tiny_lm_rows, tiny_lm_task, tiny_lm_tokenizer
@@ -297,12 +299,15 @@ def test_perplexity_weighs_tokens(models, tmp_path) -> None:
     ("row", "problem"),
     [
         ({"right": 2}, "column 'right' holds 2; allowed: 0 to 1"),
-        ({"right": "b"}, "column 'right' holds 'b'; allowed"),
+        ({"right": "blue"}, "column 'right' holds 'blue'; allowed"),
         ({"right": True}, "column 'right' holds True"),
         ({"right": None}, "column 'right' holds None"),
         ({"o": "blue"}, "column 'o' holds 'blue', which is no list"),
         ({"o": ["blue"], "right": 0}, "1 choice; at least 2"),
         ({"o": ["blue", " "]}, "choice 1 is empty"),
+        ({"right": "C"}, "holds 'C'; allowed: 0 to 1, or A to B"),
+        ({"o": {"text": ["blue", "red"], "label": ["A", "B"]}}, "holds 1; allowed: one of A, B"),
+        ({"o": {"text": ["blue", "red"]}}, "which is no list"),
         ({"o": ["blue", 1.5]}, "choice 1 holds 1.5, which is no text"),
         ({"q": ""}, "column 'q' is empty"),
         ({"q": "\ud800"}, "half of a surrogate pair"),
@@ -316,6 +321,25 @@ def test_a_row_that_is_wrong_is_named(row, problem, models, tmp_path) -> None:
         load_task({"family": "lm", "scoring": "multiple-choice", "data": data}, models / "llama-1", folder=tmp_path)
     assert caught.value.problems[0].startswith("a.jsonl, line 2: ")
     assert problem in caught.value.problems[0]
+
+
+@pytest.mark.parametrize("suffix", ["jsonl", "parquet"])
+def test_answers_as_numbers_letters_and_names_mean_the_same(suffix: str, tmp_path) -> None:
+    words, rights = ["blue", "fast", "slow"], [2, 0, 1]
+    written = {
+        "number": [{"q": f"red {right}", "o": words, "right": right} for right in rights],
+        "text": [{"q": f"red {right}", "o": words, "right": str(right)} for right in rights],
+        "letter": [{"q": f"red {right}", "o": words, "right": "ABC"[right]} for right in rights],
+        "arc": [{"q": f"red {r}", "o": {"text": words, "label": ["1", "2", "3"]}, "right": str(r + 1)} for r in rights],
+    }
+    found = []
+    for name, rows in written.items():
+        datasets.Dataset.from_list(rows).to_parquet(tmp_path / f"{name}.parquet")
+        (tmp_path / f"{name}.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+        data = {"context": "q", "choices": "o", "answer": "right", "held_out": {"file": f"{name}.{suffix}"}}
+        splits = load_lm_splits(c.LmDataConfig.model_validate(data), folder=tmp_path)
+        found.append((splits["held_out"].texts, splits["held_out"].labels))
+    assert found == [(tuple((f"red {right}", *words) for right in rights), tuple(rights))] * 4
 
 
 def test_texts_of_one_token_and_shared_texts(models, tmp_path) -> None:

@@ -16,6 +16,7 @@ from math import isfinite
 from pathlib import Path
 from typing import Any
 
+from stockpot._choices import Choices, number_of, read_choices
 from stockpot._shards import shards
 from stockpot.errors import DataError, MissingExtraError
 
@@ -34,7 +35,10 @@ _PAIRS = (
 )  # fmt: skip
 _CHOICES = ("choices", "options", "endings")
 _CONTEXTS = ("context", "question", "ctx", "prompt", "query", "stem")
-_ANSWERS = ("answer", "label", "gold", "right", "correct", "answer_idx", "answer_index", "correct_answer", "target")
+_ANSWERS = (
+    "answer", "label", "gold", "right", "correct", "answer_idx", "answer_index", "answerkey", "correct_answer",
+    "target",
+)  # fmt: skip
 _TEXTS = (
     "text",
     "sentence",
@@ -199,7 +203,7 @@ def choice_columns(found: Sample) -> tuple[str, str | None, str | None] | None:
         name
         for name in lowered.values()
         if all(
-            _is_number_of(answer, options)
+            number_of(answer, read_choices(options) or Choices(())) is not None
             for answer, options in zip(found.columns[name], found.columns[choices], strict=True)
         )
     ]
@@ -208,12 +212,8 @@ def choice_columns(found: Sample) -> tuple[str, str | None, str | None] | None:
 
 
 def _are_choices(value: Any) -> bool:
-    return isinstance(value, list) and len(value) >= 2 and all(isinstance(choice, str) for choice in value)
-
-
-def _is_number_of(value: Any, choices: Sequence[str]) -> bool:
-    text = str(value)
-    return not isinstance(value, bool) and text.isascii() and text.isdigit() and int(text) < len(choices)
+    choices = read_choices(value)
+    return choices is not None and len(choices.texts) >= 2 and all(isinstance(text, str) for text in choices.texts)
 
 
 def are_numbers(values: Sequence[Any]) -> bool:

@@ -295,7 +295,7 @@ def _add_lm_columns(draft: Draft, data: dict[str, Any], found: Sample | None) ->
         if not context:
             draft.missing.append(f"data.context: which column stands before the choices? there is {listed}")
         if not answer:
-            draft.missing.append(f"data.answer: which column numbers the right choice, from 0? there is {listed}")
+            draft.missing.append(f"data.answer: which column tells the right choice? there is {listed}")
         return
     draft.content["scoring"] = "likelihood"
     texts = text_columns(found, None) if found is not None else ()

@@ -8,6 +8,7 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from stockpot._choices import Choices, answers, number_of, read_choices
 from stockpot.config import LmDataConfig
 from stockpot.tasks.corruptions import corrupt
 from stockpot.tasks.data import Split, read_tables
@@ -76,19 +77,25 @@ def _source(config: LmDataConfig, file: str | None, folder: Path) -> Source:
 
 
 def _split(name: str, source: Source, table: Table, rows: Sequence[int]) -> Split:
+    choices = [_choices(source, table, row) for row in rows]
     return Split(
         name,
-        tuple((table.columns[source.text[0]][row], *_choices(source, table, row)) for row in rows),
-        tuple(0 if source.label is None else int(table.columns[source.label][row]) for row in rows),
+        tuple((table.columns[source.text[0]][row], *map(str, of.texts)) for row, of in zip(rows, choices, strict=True)),
+        tuple(_answer(source, table, row, of) or 0 for row, of in zip(rows, choices, strict=True)),
         tuple(f"{source.file}:{table.lines[row]}" for row in rows),
     )
 
 
-def _choices(source: Source, table: Table, row: int) -> tuple[str, ...]:
-    """The choices of a row: the list of one column, or columns up to the first empty one."""
+def _choices(source: Source, table: Table, row: int) -> Choices:
+    """The choices of a row: those of one column, or columns up to the first empty one."""
     cells = [table.columns[column][row] for column in source.text[1:]]
-    listed = cells[0] if len(cells) == 1 else takewhile(lambda cell: not _is_empty(cell), cells)
-    return tuple(str(choice) for choice in listed)
+    if len(cells) == 1:
+        return read_choices(cells[0]) or Choices(())
+    return Choices(tuple(takewhile(lambda cell: not _is_empty(cell), cells)))
+
+
+def _answer(source: Source, table: Table, row: int, choices: Choices) -> int | None:
+    return None if source.label is None else number_of(table.columns[source.label][row], choices)
 
 
 def _wrong(source: Source, table: Table, row: int) -> Iterator[str]:
@@ -99,27 +106,21 @@ def _wrong(source: Source, table: Table, row: int) -> Iterator[str]:
     if source.label is None:
         return
     cells = [table.columns[column][row] for column in others]
-    if len(cells) == 1 and not isinstance(cells[0], list):
+    if len(cells) == 1 and read_choices(cells[0]) is None:
         yield f"column {others[0]!r} holds {cells[0]!r}, which is no list; name one column per choice instead"
         return
-    listed = cells[0] if len(cells) == 1 else cells[: len(_choices(source, table, row))]
-    if len(listed) < 2:
-        yield f"{len(listed)} choice{'s' if len(listed) != 1 else ''}; at least 2 are needed"
-    if len(cells) > 1 and not all(map(_is_empty, cells[len(listed) :])):
+    choices = _choices(source, table, row)
+    n = len(choices.texts)
+    if len(cells) > 1 and not all(map(_is_empty, cells[n:])):
         yield "an empty choice before one that is not"
-    for number, choice in enumerate(listed):
+    for number, choice in enumerate(choices.texts):
         is_number = isinstance(choice, int) and not isinstance(choice, bool)
         if not is_number and (problem := _wrong_text(choice)):
             yield f"choice {number} {problem}"
-    answer = table.columns[source.label][row]
-    if not _is_index(answer) or int(answer) >= len(listed):
-        yield f"column {source.label!r} holds {answer!r}; allowed: 0 to {len(listed) - 1}, the right choice's number"
-
-
-def _is_index(value: Any) -> bool:
-    if isinstance(value, str):
-        return value.isascii() and value.isdigit()
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+    if n < 2:
+        yield f"{n} choice{'s' if n != 1 else ''}; at least 2 are needed"
+    elif _answer(source, table, row, choices) is None:
+        yield f"column {source.label!r} holds {table.columns[source.label][row]!r}; allowed: {answers(choices)}"
 
 
 def _is_empty(value: object) -> bool:

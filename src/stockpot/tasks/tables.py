@@ -257,7 +257,7 @@ def _check_columns(there: Sequence[str], wanted: Sequence[str], name: str) -> No
     if twice:
         raise DataError(f"{name}: columns given twice: {', '.join(twice)}", fix="rename them in the header")
     missing = [f"no column {column!r}{nearest(column, there)}" for column in wanted if column not in there]
-    raise_problems(missing, f"{name} has the columns {', '.join(there)}", fix="correct `text` or `label`")
+    raise_problems(missing, f"{name} has the columns {', '.join(there)}", fix="correct the columns under `data`")
 
 
 def _read_json_lines(text: str, wanted: Sequence[str], name: str, header: Sequence[str] | None) -> Table:
