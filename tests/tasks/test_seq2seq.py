@@ -393,6 +393,7 @@ def test_numbered_data_and_named_words_need_an_order() -> None:
     [
         ({"template": "task: {txt}"}, ["{txt} is no text column (did you mean 'text'?)", "lacks {text}"]),
         ({"template": "task {text"}, ["a single { at position 5"]),
+        ({"template": "task {text} {}"}, ["{} at position 12 names no column; write {COLUMN}"]),
         ({"label_words": {"games": " ", "mail": "mail"}}, ["label_words.games: got ' '"]),
         ({"label_words": {"games": True, "mail": "mail"}}, ["label_words.games: got True; allowed: text"]),
         ({"scoring": "beam"}, ["scoring: got 'beam'"]),

@@ -20,7 +20,7 @@ def placeholders(template: str) -> tuple[str, ...]:
     """The columns that a template names, in order; `{{` and `}}` are braces.
 
     Raises:
-        ValueError: a single brace.
+        ValueError: a single brace; a placeholder without a name.
 
     Example:
         >>> placeholders("mrpc sentence1: {sentence1} sentence2: {sentence2}")
@@ -28,7 +28,9 @@ def placeholders(template: str) -> tuple[str, ...]:
     """
     found = []
     for part in _PART.finditer(template):
-        if part[0] in "{}":
+        if part[1] is not None and not part[1].strip():
+            raise ValueError(f"{part[0]} at position {part.start()} names no column; write {{COLUMN}}")
+        if part[0] in ("{", "}"):
             raise ValueError(f"a single {part[0]} at position {part.start()}; write {part[0] * 2} for a brace")
         if part[1] is not None:
             found.append(part[1])

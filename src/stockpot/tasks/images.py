@@ -268,7 +268,8 @@ def decoded(split: ImageSplit, row: int, *, mode: str) -> Image:
         raise DataError(f"{item}: cannot be decoded: {why}", fix="mend or remove this image") from exc
     if border := split.settings.crop_border:
         if min(image.size) <= 2 * border:
-            raise DataError(f"{item}: {image.size} pixels leave nothing inside a border of {border}")
+            small = f"{item}: {image.width} x {image.height} pixels leave nothing inside a border of {border}"
+            raise DataError(small, fix="lower `crop_border`, or remove this image")
         image = image.crop((border, border, image.width - border, image.height - border))
     if split.corruption is None:
         return image
@@ -338,7 +339,10 @@ def _subset(split: ImageSplit, ids: np.ndarray[Any, Any], names: Sequence[str]) 
 def _numbers(wanted: Sequence[str], names: Sequence[str], where: str) -> tuple[int, ...]:
     number_of = {name: number for number, name in enumerate(names)}
     if unknown := [name for name in wanted if name not in number_of]:
-        raise DataError(f"{where} names classes that are none of the task's: {', '.join(unknown[:10])}")
+        raise DataError(
+            f"{where} names classes that are none of the task's: {', '.join(unknown[:10])}",
+            fix="name classes of the model, or give `labels` in the task",
+        )
     return tuple(number_of[name] for name in wanted)
 
 

@@ -111,7 +111,10 @@ def _known() -> str:
 def _read_file(path: Path, wanted: Sequence[str], name: str, header: Sequence[str] | None) -> Table:
     kind, _ = _kind(path.name)
     if not _is_table(path.name):
-        raise DataError(f"{name}: unknown kind of file; known: {_known()}")
+        raise DataError(
+            f"{name}: unknown kind of file; known: {_known()}",
+            fix='save it as one of these, such as .jsonl with one {"text": "..."} a line',
+        )
     if kind in _READERS:
         table = _READERS[kind](_read_text(path, name), wanted, name, header)
     else:
