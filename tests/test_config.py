@@ -259,6 +259,13 @@ def test_a_wrong_task_is_explained(path: str, value: Any, expected: str) -> None
             "probe",
             "head: got 'probe' (did you mean 'linear-probe'?)",
         ),
+        (
+            "head",
+            "zero-shot",
+            "head: got 'zero-shot', but models of the family 'text-classification' have no text",
+        ),
+        ("sweep.space.flip", True, "sweep.space.flip: acts on images, and the task is one of texts"),
+        ("sweep", {"grid": {"mixup": [0.0, 0.2]}}, "sweep.grid.mixup: acts on images, and the task is one of texts"),
         ("initialisation", ..., "initialisation: is missing"),
         ("task.data.train", ..., "task.data.train: is missing; an experiment fine-tunes"),
         ("task.metrik", "x", "experiment: task.metrik: unknown key (did you mean 'metric'?)"),

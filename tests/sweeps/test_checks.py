@@ -33,12 +33,3 @@ def test_each_problem_once(start: Path) -> None:
 def test_what_can_be_meant_passes(start: Path) -> None:
     runs = [PlannedRun("run-0", {"freeze": ("*embeddings*",), "label_smoothing": 0.1}), PlannedRun("run-1", {})]
     check_plan(runs, start, task=_task())
-
-
-def test_augmentation_of_texts_is_refused(start: Path) -> None:
-    with pytest.raises(ConfigError) as caught:
-        check_plan([PlannedRun("run-0", {"mixup": 0.2, "flip": True})], start, task=_task())
-    assert caught.value.problems == (
-        "flip acts on images, and the task is one of texts",
-        "mixup acts on images, and the task is one of texts",
-    )

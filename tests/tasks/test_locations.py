@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 import pytest
@@ -32,19 +33,45 @@ def test_nothing_there(reference) -> None:
     assert caught.value.fix
 
 
-def test_the_hub_is_asked_for_weights_configuration_and_tokenizer_alone(monkeypatch, tmp_path) -> None:
-    import huggingface_hub
+class Hub:
+    """A hub with one repository of these files: it gives those that fit the patterns."""
 
-    asked = {}
+    def __init__(self, folder: Path, *files: str) -> None:
+        self.folder, self.files, self.asked = folder, files, []
 
-    def download(name: str, **options: object) -> str:
-        asked.update(options, name=name)
-        return str(tmp_path)
+    def snapshot_download(self, name: str, *, revision: str | None, allow_patterns: list[str]) -> str:
+        self.asked.append((name, revision))
+        for file in self.files:
+            if any(fnmatchcase(file, pattern) for pattern in allow_patterns):
+                (self.folder / file).touch()
+        return str(self.folder)
 
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
-    assert model_folder("owner/model@v2") == Path(tmp_path)
-    assert (asked["name"], asked["revision"]) == ("owner/model", "v2")
-    assert not any("py" in pattern or "bin" in pattern for pattern in asked["allow_patterns"])
+    @property
+    def given(self) -> set[str]:
+        return {file.name for file in self.folder.iterdir()}
+
+
+@pytest.mark.parametrize(
+    ("files", "given"),
+    [
+        (("model.safetensors", "pytorch_model.bin", "config.json", "code.py"), {"model.safetensors", "config.json"}),
+        (("pytorch_model.bin", "training_args.bin", "vocab.txt"), {"pytorch_model.bin", "vocab.txt"}),
+        (("open_clip_pytorch_model.bin", "a.json"), {"open_clip_pytorch_model.bin", "a.json"}),
+    ],
+)  # fmt: skip
+def test_the_hub_gives_weights_configuration_and_tokenizer_alone(files, given, monkeypatch, tmp_path) -> None:
+    hub = Hub(tmp_path, *files)
+    monkeypatch.setattr("huggingface_hub.snapshot_download", hub.snapshot_download)
+    assert model_folder("owner/model@v2") == tmp_path
+    assert set(hub.asked) == {("owner/model", "v2")}
+    assert hub.given == given
+
+
+def test_a_hub_id_without_an_owner(monkeypatch, tmp_path) -> None:
+    hub = Hub(tmp_path, "model.safetensors")
+    monkeypatch.setattr("huggingface_hub.snapshot_download", hub.snapshot_download)
+    assert model_folder("t5-base", relative_to=tmp_path / "nowhere") == tmp_path
+    assert hub.asked == [("t5-base", None)]
 
 
 def test_a_hub_that_does_not_answer(monkeypatch) -> None:

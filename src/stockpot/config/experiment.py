@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -22,10 +22,12 @@ from pydantic import (
 )
 
 from stockpot.config._problems import Problem, Settings, several, shown, validated_part
+from stockpot.config.clip import ClipTaskConfig
 from stockpot.config.families import schema_of
+from stockpot.config.images import ImageTaskConfig
 from stockpot.config.learned import LearnedConfig
 from stockpot.config.seq2seq import Seq2SeqTaskConfig
-from stockpot.config.space import Choice, entry_as_written, parse_space
+from stockpot.config.space import IMAGE_SETTINGS, Choice, entry_as_written, parse_space
 from stockpot.config.task import TaskConfig
 
 __all__ = [
@@ -233,25 +235,7 @@ class ExperimentConfig(Settings):
 
     @model_validator(mode="after")
     def _followed_by_family(self) -> Self:
-        if not isinstance(self.task, Seq2SeqTaskConfig):
-            return self
-        problems: list[Problem] = []
-        if self.head != "own":
-            problems.append(
-                (("head",), f"got {self.head!r}, but a text-to-text model has no classifier head; remove it")
-            )
-        if self.learned.fold:
-            problems.append(
-                (("learned", "fold"), "a text-to-text model has no head to take the logit scale; remove it")
-            )
-        learned = [name for name in self.recipes if name.startswith("learned")]
-        if learned and self.task.scoring == "generation":
-            problems.append(
-                (
-                    ("recipes",),
-                    f"{', '.join(learned)} need a gradient, and generation has none; use `scoring: likelihood`",
-                )
-            )
+        problems = [*_problems_of_heads(self), *_problems_of_augmentation(self.sweep, self.task)]
         if problems:
             raise several(problems)
         return self
@@ -275,3 +259,32 @@ class ExperimentConfig(Settings):
         """Remembers the folder, which is no setting."""
         if isinstance(context, dict) and "folder" in context:
             self._folder = context["folder"]
+
+
+def _problems_of_heads(experiment: ExperimentConfig) -> Iterator[Problem]:
+    """What is asked of a head that the family does not have."""
+    task = experiment.task
+    if not isinstance(task, Seq2SeqTaskConfig):
+        if experiment.head == "zero-shot" and not isinstance(task, ClipTaskConfig):
+            wrong = f"got 'zero-shot', but models of the family {task.family!r} have no text tower"
+            yield ("head",), f"{wrong}; use linear-probe, or `family: clip`"
+        return
+    if experiment.head != "own":
+        wrong = f"got {experiment.head!r}, but a text-to-text model has no classifier head"
+        yield ("head",), f"{wrong}; remove it"
+    if experiment.learned.fold:
+        yield ("learned", "fold"), "a text-to-text model has no head to take the logit scale; remove it"
+    learned = [name for name in experiment.recipes if name.startswith("learned")]
+    if learned and task.scoring == "generation":
+        wrong = f"{', '.join(learned)} need a gradient, and generation has none"
+        yield ("recipes",), f"{wrong}; use `scoring: likelihood`"
+
+
+def _problems_of_augmentation(sweep: SweepConfig, task: TaskConfig) -> Iterator[Problem]:
+    """Settings for images where there are none."""
+    if isinstance(task, ImageTaskConfig):
+        return
+    for key, settings in (("space", sweep.space), ("grid", sweep.grid)):
+        for name in IMAGE_SETTINGS:
+            if name in settings:
+                yield ("sweep", key, name), "acts on images, and the task is one of texts; remove it"

@@ -7,7 +7,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from stockpot.checkpoints import open_checkpoint
-from stockpot.config import IMAGE_SETTINGS, ImageTaskConfig, RunSettings, TaskConfig
+from stockpot.config import RunSettings, TaskConfig
 from stockpot.errors import ConfigError
 from stockpot.sweeps.families import fine_tuned
 from stockpot.sweeps.sweep import PlannedRun
@@ -24,7 +24,7 @@ def check_plan(runs: Sequence[PlannedRun], initialisation: Path, *, task: TaskCo
         task: what they are fine-tuned for.
 
     Raises:
-        ConfigError: `freeze` patterns that match no tensor; label smoothing of numbers; augmentation of texts.
+        ConfigError: `freeze` patterns that match no tensor; label smoothing of numbers.
         MissingExtraError: augmentation that needs timm.
         CheckpointError: the initialisation cannot be opened.
     """
@@ -47,6 +47,3 @@ def _problems(run: PlannedRun, names: Sequence[str], task: TaskConfig) -> Iterat
             yield f"freeze: {pattern!r} matches no tensor of the initialisation"
     if task.is_regression and run.settings.get("label_smoothing"):
         yield "label_smoothing spreads targets over classes; a regression has none"
-    if not isinstance(task, ImageTaskConfig):
-        given = [name for name in IMAGE_SETTINGS if name in run.settings]
-        yield from (f"{name} acts on images, and the task is one of texts" for name in given)

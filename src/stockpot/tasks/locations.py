@@ -10,13 +10,16 @@ from stockpot.errors import CheckpointError, ConfigError
 
 __all__ = ["model_folder"]
 
+#: What stands beside the weights: configuration and tokenizer.
+_BESIDE = ("*.json", "*.txt", "*.model", "*.jinja")
+
 
 def model_folder(reference: str, *, relative_to: Path | None = None) -> Path:
     """The local folder of a model.
 
     Args:
         reference: a folder; `package:NAME/sub/folder`, a folder inside an installed package, which is located but not
-            imported; or a hub id `owner/name[@revision]`, which is downloaded (or taken from the hub's cache).
+            imported; or a hub id `[owner/]name[@revision]`, which is downloaded (or taken from the hub's cache).
         relative_to: the folder that relative paths start from; default: the working directory.
 
     Returns:
@@ -38,24 +41,25 @@ def model_folder(reference: str, *, relative_to: Path | None = None) -> Path:
             f"model {reference!r} is a file; a folder with config.json and tokenizer is needed",
             fix="give the folder, or name one with `model:` in the task file",
         )
-    if str(path).count("/") == 1:
-        return _from_hub(reference)
-    raise CheckpointError(f"no such model folder: {reference!r}", fix="check the path")
+    if path.is_absolute() or reference.startswith((".", "~")) or reference.count("/") > 1:
+        raise CheckpointError(f"no such model folder: {reference!r}", fix="check the path")
+    return _from_hub(reference)
 
 
 def _from_hub(reference: str) -> Path:
+    """The folder that the hub's cache holds; pickled weights are fetched only where there are no others."""
     import huggingface_hub
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     name, _, revision = reference.partition("@")
+
+    def fetch(*patterns: str) -> Path:
+        found = huggingface_hub.snapshot_download(name, revision=revision or None, allow_patterns=[*_BESIDE, *patterns])
+        return Path(found)
+
     try:
-        return Path(
-            huggingface_hub.snapshot_download(
-                name,
-                revision=revision or None,
-                allow_patterns=["*.json", "*.txt", "*.model", "*.safetensors", "*.jinja"],
-            )
-        )
+        folder = fetch("*.safetensors")
+        return folder if any(folder.glob("*.safetensors")) else fetch("pytorch_model*.bin", "open_clip*.bin")
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as exc:
         offline = " (HF_HUB_OFFLINE is set)" if os.environ.get("HF_HUB_OFFLINE") else ""
         raise CheckpointError(
