@@ -52,6 +52,17 @@ def test_a_folder_of_images_at_a_commit(cache: Path, tmp_path: Path) -> None:
     assert task.n_examples("held_out") == 4
 
 
+def test_a_table_in_shards_at_a_commit(cache: Path, tmp_path: Path) -> None:
+    for shard in range(3):
+        rows = "".join(f"the word number {10 * shard + row}\t{'ab'[row % 2]}\n" for row in range(10))
+        (cache / "data" / f"train-{shard}.tsv").write_text(f"text\tlabel\n{rows}")
+    (cache / "data" / "test-0.tsv").write_text("text\tlabel\nother\ta\n")
+    name = f"hf://datasets/owner/name@{COMMIT}/data/train-*.tsv"
+    data = {"file": name, "text": "text", "label": "label", "held_out": {"rows": 20}, "test": {"rows": 10}}
+    task = load_task({"family": "text-classification", "data": data}, tiny_classifier(tmp_path / "m"), own_labels=False)
+    assert task.n_examples("held_out") == 20
+
+
 def test_wrong_references_are_told(cache: Path, tmp_path: Path) -> None:
     for wrong in (
         "hf://datasets/owner/name/data/all.tsv",
@@ -60,7 +71,7 @@ def test_wrong_references_are_told(cache: Path, tmp_path: Path) -> None:
     ):
         with pytest.raises(ConfigError, match="at a revision"):
             data_path(wrong, tmp_path)
-    for missing in ("other.tsv", "folder"):
+    for missing in ("other.tsv", "folder", "data/none-*.tsv"):
         with pytest.raises(DataError, match="no such"):
             data_path(f"hf://datasets/owner/name@{COMMIT}/{missing}", tmp_path)
     with pytest.raises(DataError, match="no such data"):

@@ -6,6 +6,7 @@ import os
 import re
 from pathlib import Path
 
+from stockpot._shards import is_pattern
 from stockpot.config import resolve_file
 from stockpot.errors import ConfigError, DataError, MissingExtraError
 
@@ -21,7 +22,8 @@ def data_path(given: str, folder: Path) -> Path:
 
     Args:
         given: a path; or `hf://datasets/OWNER/NAME@REVISION/PATH`, which is downloaded (or taken from the hub's cache):
-            one file where the path ends like one, else all files below it. A branch moves; a commit does not.
+            one file where the path ends like one, those that fit where it is a pattern (`train-*.parquet`), else all
+            files below it. A branch moves; a commit does not.
         folder: what relative paths are relative to.
 
     Raises:
@@ -57,9 +59,10 @@ def _downloaded(given: str, *, name: str, revision: str, path: str) -> Path:
     except ModuleNotFoundError as exc:
         raise MissingExtraError("huggingface_hub", extra="hf", needed_for="data on the hub") from exc
     try:
-        if _ONE_FILE.search(path):
+        is_many = is_pattern(Path(path))
+        if _ONE_FILE.search(path) and not is_many:
             return Path(huggingface_hub.hf_hub_download(name, path, repo_type="dataset", revision=revision))
-        patterns = [f"{path}/**"]
+        patterns = [path if is_many else f"{path}/**"]
         found = huggingface_hub.snapshot_download(name, repo_type="dataset", revision=revision, allow_patterns=patterns)
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as exc:
         offline = " (HF_HUB_OFFLINE is set)" if os.environ.get("HF_HUB_OFFLINE") else ""
@@ -67,6 +70,6 @@ def _downloaded(given: str, *, name: str, revision: str, path: str) -> Path:
             f"{given}: the hub gave no such data{offline}: {type(exc).__name__}",
             fix="check name, revision and path, and the connection",
         ) from exc
-    if not (Path(found) / path).exists():
-        raise DataError(f"{given}: the data set has no such folder at this revision", fix="check the path")
+    if not (Path(found) / path).exists() and not (is_many and any(Path(found).glob(path))):
+        raise DataError(f"{given}: the data set has no such files at this revision", fix="check the path")
     return Path(found) / path
