@@ -51,4 +51,11 @@ def run(
     with progress_lines() as report:
         results = run_experiment(config, folder, fresh=fresh, n_workers=workers, on_progress=report)
     print_results(results)
+    if config.analysis is not None and (folder / "analysis.json").is_file():
+        from stockpot.records import read_analysis
+        from stockpot.reports.analysis import analysis_lines
+
+        for line in analysis_lines(read_analysis(folder)):
+            print_line(line)
+        print_line(f"analysis: {folder / 'report.html'}   pictures as files: stockpot figures {folder}")
     print_line(f"table: {folder / 'results.md'}   models: {folder / 'best'}, {folder / 'uniform'}, {folder / 'greedy'}")

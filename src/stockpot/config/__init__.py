@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from stockpot.config.analysis import ANALYSIS_PARTS, AnalysisConfig
 from stockpot.config.clip import ClipTaskConfig, ZeroShotConfig
 from stockpot.config.custom import CustomDataConfig, CustomTaskConfig
 from stockpot.config.experiment import (
@@ -70,6 +71,7 @@ from stockpot.config.task import (
 )
 
 __all__ = [
+    "ANALYSIS_PARTS",
     "CHOICE_METRIC_NAMES",
     "CORRUPTION_NAMES",
     "DRAWN_SPLITS",
@@ -85,6 +87,7 @@ __all__ = [
     "RECIPE_NAMES",
     "VALUE_METRIC_NAMES",
     "AcceptanceConfig",
+    "AnalysisConfig",
     "Choice",
     "ClipTaskConfig",
     "CustomDataConfig",

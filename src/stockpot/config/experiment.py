@@ -22,6 +22,7 @@ from pydantic import (
 )
 
 from stockpot.config._problems import Problem, Settings, several, shown, validated_part
+from stockpot.config.analysis import AnalysisConfig
 from stockpot.config.clip import ClipTaskConfig
 from stockpot.config.families import schema_of
 from stockpot.config.images import ImageTaskConfig
@@ -176,6 +177,7 @@ class ExperimentConfig(Settings):
         acceptance: greedy's and pruned's rule.
         max_evaluations: candidates that greedy evaluates at most, >= 1; its soup is approximate then. null: all.
         learned: how learned soups are learned.
+        analysis: what is looked at beside the table (landscape, angles, pairs, number of models, ...); null: nothing.
         tiny: keys of a configuration that shrinks the architecture, with `model_type` (transformers) or `architecture`
             (timm); `stockpot run --tiny` needs it, nothing else looks at it.
         expected: published sizes, for `--dry-run` where the data or the network are not on this disk.
@@ -192,6 +194,7 @@ class ExperimentConfig(Settings):
     acceptance: AcceptanceConfig = AcceptanceConfig()
     max_evaluations: int | None = Field(default=None, ge=1)
     learned: LearnedConfig = LearnedConfig()
+    analysis: AnalysisConfig | None = None
     tiny: dict[str, Any] | None = None
     expected: ExpectedConfig | None = None
 
@@ -235,7 +238,11 @@ class ExperimentConfig(Settings):
 
     @model_validator(mode="after")
     def _followed_by_family(self) -> Self:
-        problems = [*_problems_of_heads(self), *_problems_of_augmentation(self.sweep, self.task)]
+        problems = [
+            *_problems_of_heads(self),
+            *_problems_of_augmentation(self.sweep, self.task),
+            *_problems_of_analysis(self.analysis, self.task),
+        ]
         if problems:
             raise several(problems)
         return self
@@ -249,10 +256,11 @@ class ExperimentConfig(Settings):
 
     @model_serializer(mode="wrap")
     def _as_written(self, as_usual: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Without a budget where there is none: experiments from before there were budgets stay the same ones."""
+        """Without a budget or an analysis where there is none: experiments from before there were any stay the same."""
         settings: dict[str, Any] = as_usual(self)
-        if settings.get("max_evaluations") is None:
-            settings.pop("max_evaluations", None)
+        for name in ("max_evaluations", "analysis"):
+            if settings.get(name) is None:
+                settings.pop(name, None)
         return settings
 
     def model_post_init(self, context: Any, /) -> None:
@@ -288,3 +296,12 @@ def _problems_of_augmentation(sweep: SweepConfig, task: TaskConfig) -> Iterator[
         for name in IMAGE_SETTINGS:
             if name in settings:
                 yield ("sweep", key, name), "acts on images, and the task is one of texts; remove it"
+
+
+def _problems_of_analysis(analysis: AnalysisConfig | None, task: TaskConfig) -> Iterator[Problem]:
+    """Splits that the task does not have."""
+    data = task.data
+    there = ["held_out", *(["test"] if data.test is not None else []), *data.shifts]
+    for position, name in enumerate(analysis.splits if analysis is not None else ()):
+        if name.removeprefix("shift:") not in there:
+            yield ("analysis", "splits", str(position)), f"got {name!r}; the task has {', '.join(there)}"

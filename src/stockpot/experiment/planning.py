@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from stockpot.analysis.count import model_counts
 from stockpot.checkpoints import open_checkpoint
-from stockpot.config import ExperimentConfig, resolve_file, resolve_model
+from stockpot.config import AnalysisConfig, ExperimentConfig, resolve_file, resolve_model
 from stockpot.errors import StockpotError
 from stockpot.experiment.running import WRITTEN_METHODS
 from stockpot.sweeps.plan import plan_runs
@@ -147,8 +148,7 @@ _LARGEST_COUNTED = 64 * 2**20
 
 def _forward(config: ExperimentConfig, k: int, examples: Mapping[str, int | None]) -> dict[str, int | None]:
     """Examples that each stage passes through a network, at most."""
-    scored = [n for name, n in examples.items() if name != "train"]
-    everything = None if None in scored else sum(n for n in scored if n is not None)
+    everything = _summed(n for name, n in examples.items() if name != "train")
     held_out = examples["held_out"]
     rest = None if everything is None or held_out is None else everything - held_out
     candidates = dict(_candidates(config, k))
@@ -157,6 +157,7 @@ def _forward(config: ExperimentConfig, k: int, examples: Mapping[str, int | None
         "individuals": _times(k, everything),
         **{name: _times(n, held_out) for name, n in candidates.items()},
         "measuring": _times(networks + 1, rest if rest is not None else everything),
+        **dict(_looking(config.analysis, k, examples)),
     }
 
 
@@ -179,6 +180,43 @@ def _candidates(config: ExperimentConfig, k: int) -> Iterator[tuple[str, int]]:
 
 
 _ALPHAS = 11
+
+
+def _looking(
+    analysis: AnalysisConfig | None, k: int, examples: Mapping[str, int | None]
+) -> Iterator[tuple[str, int | None]]:
+    """What the parts of an analysis pass forward, at most: single runs, the start and soups of the table are known."""
+    if analysis is None:
+        return
+    scored = tuple(name for name in examples if name != "train")
+    unseen = tuple(name for name in scored if name != "held_out") or scored
+    chosen = tuple(name if name in scored else f"shift:{name}" for name in analysis.splits)
+    plane = chosen or tuple(name for name in ("held_out", "test") if name in scored)
+    pairs = min(analysis.pairs, math.comb(k, 2))
+    counts = model_counts(k)
+    #: Part -> (networks, the splits they are measured on).
+    networks: dict[str, list[tuple[int, tuple[str, ...]]]] = {
+        "plane": [(analysis.grid**2 + 1, plane)],
+        "line": [(analysis.line_points - 2, scored)],
+        "pairs": [(pairs, scored)],
+        "count": [
+            (2 * len(counts) * analysis.orders, unseen),
+            (sum(count - 1 for count in counts) * analysis.orders, ("held_out",)),
+        ],
+        "soup_vs_ensemble": [(3 * pairs, unseen)],
+    }
+    for part in analysis.parts:
+        if part in networks:
+            yield part, _summed(_times(n, _summed(examples[name] for name in splits)) for n, splits in networks[part])
+
+
+def _summed(numbers: Iterable[int | None]) -> int | None:
+    total = 0
+    for number in numbers:
+        if number is None:
+            return None
+        total += number
+    return total
 
 
 def _networks(recipe: str, config: ExperimentConfig) -> int:

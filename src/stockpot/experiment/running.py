@@ -20,6 +20,7 @@ from stockpot.config import (
 )
 from stockpot.engines import Result
 from stockpot.engines.local import LocalEngine
+from stockpot.experiment.analysing import analyse_runs
 from stockpot.experiment.bench import TaskBench
 from stockpot.experiment.finishing import finish, finished_results
 from stockpot.experiment.preparing import prepare_splits
@@ -28,7 +29,7 @@ from stockpot.experiment.table import Choices, choose, tabulate
 from stockpot.journal import Journal
 from stockpot.outputs import ExperimentFolder
 from stockpot.recipes import single
-from stockpot.records import Results
+from stockpot.records import Results, write_analysis
 from stockpot.sweeps.checks import check_plan
 from stockpot.sweeps.head import prepare_initialisation
 from stockpot.sweeps.sweep import diverged_runs, has_ended, plan_runs, run_sweep, terse
@@ -185,6 +186,7 @@ def _run(session: _Session) -> Results:
             experiment=canonical(config),
             notes=(*bench.table_notes, *_diverged_note(session), *_notes(task)),
         )
+    _analyse(session, ingredients, start.ingredients[0], bench)
     return finish(
         results,
         _written(cooked, bench, fold=config.learned.fold),
@@ -195,6 +197,18 @@ def _run(session: _Session) -> Results:
         stopwatch=session.stopwatch,
         report=session.report,
     )
+
+
+def _analyse(session: _Session, ingredients: Sequence[Ingredient], start: Ingredient, bench: TaskBench) -> None:
+    """Writes analysis.json where the experiment asks for one; a start that was killed here predicts nothing twice."""
+    if session.config.analysis is None:
+        return
+    if len(ingredients) < 2:
+        session.report(Progress("measure", "the analysis is left out: there is one ingredient only"))
+        return
+    with session.stopwatch.stage("analyse"):
+        found = analyse_runs(ingredients, start, bench, session.config.analysis, session.report)
+        write_analysis(found, session.folder)
 
 
 def _written(cooked: Mapping[str, Sequence[Soup]], bench: TaskBench, *, fold: bool) -> dict[str, Soup]:

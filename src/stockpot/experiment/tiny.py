@@ -27,6 +27,7 @@ _RUNS, _ORDERS = 3, 1
 #: Settings of a run that would make it long.
 _SHORT: Mapping[str, Any] = {"epochs": 1, "batch_size": 4, "warmup_steps": 1}
 _LEARNED: Mapping[str, Any] = {"epochs": 1, "least_steps": 2, "batch_size": 4, "check_every": 1}
+_ANALYSIS: Mapping[str, Any] = {"grid": 3, "line_points": 3, "pairs": 2, "orders": 1}
 
 
 def tiny_experiment(config: ExperimentConfig, folder: Path) -> ExperimentConfig:
@@ -74,6 +75,8 @@ def tiny_experiment(config: ExperimentConfig, folder: Path) -> ExperimentConfig:
         "random_orders": _ORDERS,
         "learned": {**content["learned"], **_LEARNED},
     }
+    if config.analysis is not None:
+        content["analysis"] |= _ANALYSIS
     return experiment_config(
         {name: value for name, value in content.items() if name not in {"tiny", "expected"}}, folder
     )
