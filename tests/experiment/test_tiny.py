@@ -31,6 +31,8 @@ def test_every_file_is_right_and_can_be_shrunk(path: Path, tmp_path: Path) -> No
     made = tiny_experiment(config, tmp_path)
     assert (made.recipes, made.head, made.task.metric) == (config.recipes, config.head, config.task.metric)
     assert made.sweep.runs <= 3
+    assert (made.analysis and made.analysis.parts) == (config.analysis and config.analysis.parts)
+    assert made.analysis is None or made.analysis.grid == 3
     task = load_task(made.task, made.initialisation, folder=tmp_path, own_labels=False)
     assert set(task.splits) == {"held_out", *(["test"] if config.task.data.test else []), *(
         f"shift:{name}" for name in config.task.data.shifts
