@@ -220,3 +220,42 @@ def test_a_preprocessing_for_other_channels_is_told(tmp_path: Path) -> None:
     task = load_task(tiny_image_task(tmp_path), folder)
     with pytest.raises(ConfigError, match=r"does not fit images of 1 channel, which config\.json asks for"):
         task.pixels("held_out")
+
+
+def test_scored_splits_that_do_not_fit_into_the_cache_together_are_refused_before_one_is_made(models, tmp_path) -> None:
+    """12 held-out, 12 test, 6 + 12 corrupted images of 3 x 16 x 16 bytes, in four files."""
+    needed = 42 * 768 + 4 * 128
+    for n_bytes, fits in ((needed, True), (needed - 1, False)):
+        path = tiny_image_task(tmp_path)
+        content = json.loads(path.read_text())
+        content["data"] |= {"cache_gib": n_bytes / 2**30, "cache": f"cache-{n_bytes}"}
+        task = load_task(content, models / "vit-1", folder=tmp_path)
+        if fits:
+            for split in task.splits:
+                task.prepare(split)
+            assert task.unprepared == ()
+            continue
+        with pytest.raises(
+            ConfigError, match=r"held_out, test, shift:noise, shift:blur take .* together.*again"
+        ) as caught:
+            task.prepare("test")
+        assert "cache_gib" in str(caught.value)
+        assert not list((tmp_path / f"cache-{n_bytes}").glob("*.npy"))
+
+
+def test_training_images_without_room_are_decoded_at_each_look_to_the_same_pixels(models, tmp_path) -> None:
+    content = json.loads(tiny_image_task(tmp_path, n=48).read_text())
+    content["data"] |= {"train": {"rows": 12}, "held_out": {"rows": 12}, "test": {"rows": 12}}
+    tasks = {}
+    for name, n_images in (("kept", 54), ("anew", 53)):  # 12 + 12 + 12 + 6 + 12
+        content["data"] |= {"cache_gib": (n_images * 768 + 5 * 128) / 2**30, "cache": f"cache-{name}"}
+        tasks[name] = load_task(content, models / "vit-1", folder=tmp_path)
+        for split in tasks[name].splits:
+            tasks[name].prepare(split)
+    kept, anew = tasks["kept"], tasks["anew"]
+    assert (kept.keeps_training_images, anew.keeps_training_images) == (True, False)
+    for rows in ([3], [5, 0, 11]):
+        assert np.array_equal(kept.source("train")(rows), anew.source("train")(rows))
+    inputs = [[batch.inputs["pixel_values"] for batch in task.input_batches("train", 5)] for task in (kept, anew)]
+    assert all(np.array_equal(one, two) for one, two in zip(*inputs, strict=True))
+    assert anew.unprepared == ()  # nothing of what is scored had to go

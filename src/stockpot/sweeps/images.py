@@ -130,25 +130,28 @@ class ImageExamples:
     """Row -> pixels as the network takes them, and the label; what is drawn is drawn at each look."""
 
     def __init__(self, task: ImageClassification, settings: RunSettings) -> None:
-        self._task, self._labels = task, task.labels("train")
-        self._augment = augmenter(settings, task.family)
-        self._is_exact = settings.random_resized_crop > 0
+        self._model, self._labels = task.family, task.labels("train")
+        self._pixels = _training_pixels(task, settings)
         self._flips = settings.flip
 
     def __len__(self) -> int:
         return len(self._labels)
 
     def __getitem__(self, row: int) -> dict[str, Any]:
-        model = self._task.family
-        if self._augment is None:
-            pixels = self._task.pixels("train")[row]
-        else:
-            image = self._augment(self._task.image("train", row))
-            pixels = (model.exact if self._is_exact else model.pixels)(image)
-        values = network_inputs(model, np.asarray(pixels)[None])[0]
+        values = network_inputs(self._model, np.asarray(self._pixels(row))[None])[0]
         if self._flips and np.random.random() < 0.5:
             values = values[:, :, ::-1].copy()
-        return {model.input_name: values, "labels": int(self._labels[row])}
+        return {self._model.input_name: values, "labels": int(self._labels[row])}
+
+
+def _training_pixels(task: ImageClassification, settings: RunSettings) -> Callable[[int], np.ndarray[Any, Any]]:
+    """Row -> decoded pixels: as evaluation has them, or of the image as it is augmented anew at each look."""
+    augment, model = augmenter(settings, task.family), task.family
+    if augment is None:
+        source = task.source("train")
+        return lambda row: source([row])[0]
+    preprocessed = model.exact if settings.random_resized_crop > 0 else model.pixels
+    return lambda row: preprocessed(augment(task.image("train", row)))
 
 
 def image_collator(task: ImageClassification, settings: RunSettings) -> Callable[[list[Any]], dict[str, torch.Tensor]]:

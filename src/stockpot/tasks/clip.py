@@ -8,8 +8,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from stockpot.assembly import DELTAS_BUDGET_BYTES
 from stockpot.config import ClipTaskConfig
 from stockpot.errors import ConfigError
@@ -26,14 +24,13 @@ from stockpot.tasks.dual_encoders import (
 )
 from stockpot.tasks.gradients import GradientOptions, ModuleGradient
 from stockpot.tasks.image import ImageClassification
-from stockpot.tasks.image_models import ImageModel, processed_by_transformers, require_pillow
+from stockpot.tasks.image_models import ImageModel, pixels_of_pipeline, processed_by_transformers, require_pillow
 from stockpot.tasks.model_files import VOLATILE_KEYS, model_identity, model_labels
 from stockpot.tasks.prompts import class_prompts
 from stockpot.types import Ingredient
 
 if TYPE_CHECKING:
     import torch
-    from PIL.Image import Image
 
 __all__ = ["ClipClassification"]
 
@@ -164,11 +161,9 @@ def _open_clip_pixels(folder: Path) -> ImageModel:
     except (TypeError, ValueError, AssertionError) as exc:
         raise ConfigError(f"{folder / OPEN_CLIP_CONFIG}: preprocess_cfg: {exc}", fix="correct it") from exc
 
-    def pixels(image: Image) -> np.ndarray[Any, Any]:
-        return np.asarray(transform(image), dtype=np.float32)
-
+    pixels, table = pixels_of_pipeline(transform, "RGB")
     identity = {"library": "open_clip", "open_clip": open_clip.__version__, "data": settings, "size": size}
     # Its sizes and resize modes all leave an image of the network's size alone.
     resample = {"bilinear": 2}.get(str(settings.get("interpolation")), 3)
     unused: Any = None  # the task makes the network
-    return ImageModel("pixel_values", "RGB", pixels, None, unused, identity, pixels, resample)
+    return ImageModel("pixel_values", "RGB", pixels, table, unused, identity, pixels, resample)

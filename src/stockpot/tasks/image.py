@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,12 +13,13 @@ import numpy as np
 
 from stockpot._cores import available_cores
 from stockpot.config import ImageTaskConfig
+from stockpot.errors import ConfigError, DataError
 from stockpot.tasks.batches import Batch
 from stockpot.tasks.classifier import ResidentClassifier
 from stockpot.tasks.data import check_overlap
 from stockpot.tasks.gradients import MICRO_ROWS
 from stockpot.tasks.hardware import import_hf
-from stockpot.tasks.image_cache import ImageCache
+from stockpot.tasks.image_cache import ImageCache, bytes_kept
 from stockpot.tasks.image_models import ImageModel, image_model, network_inputs
 from stockpot.tasks.imagenet import with_known_classes
 from stockpot.tasks.images import decoded, encode_image_labels, load_image_splits, project, split_digest
@@ -30,7 +32,7 @@ if TYPE_CHECKING:
 __all__ = ["ImageClassification"]
 
 #: Raised whenever the way from image to logits changes: older predictions and pixels are then not reused.
-PREPROCESSING_VERSION = 2
+PREPROCESSING_VERSION = 3
 
 
 class ImageClassification(TextClassification):
@@ -112,9 +114,49 @@ class ImageClassification(TextClassification):
 
         Raises:
             DataError: images that cannot be decoded; names them.
-            ConfigError: more than the cache may hold.
+            ConfigError: the scored splits together are more than the cache may hold.
         """
+        if (needed := self._decoded_bytes(self.splits)) > self._cache.limit_bytes:
+            raise ConfigError(
+                f"the decoded images of {', '.join(self.splits)} take {needed / 2**30:.3f} GiB together, "
+                f"but the cache may hold {self._cache.limit_bytes / 2**30:.3f}: they would be decoded again and again",
+                fix="raise `cache_gib` under `data`, or take fewer images",
+            )
         self.pixels(split)
+
+    def _decoded_bytes(self, splits: Sequence[str]) -> int:
+        """What these splits take in the cache, by the first image of each; none for a split whose first is damaged."""
+        return sum(bytes_kept(self.n_examples(split), self._bytes_of_first(split)) for split in splits)
+
+    def _bytes_of_first(self, split: str) -> int:
+        try:
+            return self.family.pixels(self.image(split, 0)).nbytes
+        except DataError:
+            return 0  # decoding names all that are damaged
+
+    @cached_property
+    def keeps_training_images(self) -> bool:
+        """Whether the decoded training images fit into the cache beside all that is scored."""
+        return self._decoded_bytes(("train", *self.splits)) <= self._cache.limit_bytes
+
+    def source(self, split: str) -> Callable[[Sequence[int]], np.ndarray[Any, Any]]:
+        """Rows -> [rows, channels, height, width] as `pixels`: from the cache, or decoded at each look.
+
+        Training images alone are decoded at each look, where the cache has no room for them.
+        """
+        if split == "train" and not self.keeps_training_images:
+            return self._decoded_now
+        kept = self.pixels(split)
+        return lambda rows: kept[list(rows)]
+
+    def _decoded_now(self, rows: Sequence[int]) -> np.ndarray[Any, Any]:
+        def one(row: int) -> np.ndarray[Any, Any]:
+            return self.family.pixels(self.image("train", row))
+
+        if len(rows) == 1:  # of a run: it has a process to itself, and no thread survives in a forked one
+            return one(rows[0])[None]
+        with ThreadPoolExecutor(available_cores()) as pool:
+            return np.stack(list(pool.map(one, rows)))
 
     def _changes_any(self, split: str, of: str) -> bool:
         rows = range(self.n_examples(split))  # the first image tells, but where none is changed
@@ -177,7 +219,7 @@ class ImageClassification(TextClassification):
     def _batch(self, split: str, rows: Sequence[int], batch_size: int, bucket: int) -> Batch:
         del bucket  # there is one
         filled = [*rows, *[rows[0]] * (batch_size - len(rows))]
-        return Batch(_Pixels(self.family, self.pixels(split), filled), np.asarray(rows, dtype=np.int64))
+        return Batch(_Pixels(self.family, self.source(split), filled), np.asarray(rows, dtype=np.int64))
 
     def _loose_batches(self, split: str, rows: Sequence[int]) -> list[Batch]:
         parts = [rows[start : start + MICRO_ROWS] for start in range(0, len(rows), MICRO_ROWS)]
@@ -187,13 +229,15 @@ class ImageClassification(TextClassification):
 class _Pixels(Mapping[str, np.ndarray[Any, Any]]):
     """The inputs of a batch, read from the cache when they are asked for: all batches at once would fill the memory."""
 
-    def __init__(self, model: ImageModel, pixels: np.ndarray[Any, Any], rows: Sequence[int]) -> None:
-        self._model, self._pixels, self._rows = model, pixels, list(rows)
+    def __init__(
+        self, model: ImageModel, source: Callable[[Sequence[int]], np.ndarray[Any, Any]], rows: list[int]
+    ) -> None:
+        self._model, self._source, self._rows = model, source, rows
 
     def __getitem__(self, name: str) -> np.ndarray[Any, Any]:
         if name != self._model.input_name:
             raise KeyError(name)
-        return network_inputs(self._model, self._pixels[self._rows])
+        return network_inputs(self._model, self._source(self._rows))
 
     def __iter__(self) -> Iterator[str]:
         return iter((self._model.input_name,))

@@ -19,7 +19,20 @@ from stockpot.errors import ConfigError, DataError, OutputError
 from stockpot.tasks.image_sources import ImageItem
 from stockpot.tasks.tables import together
 
-__all__ = ["ImageCache"]
+__all__ = ["ImageCache", "bytes_kept"]
+
+#: numpy pads the header of a file to a multiple of 64; the shapes of images need no more than this.
+_HEADER_BYTES = 128
+
+
+def bytes_kept(n: int, n_bytes: int) -> int:
+    """What the cache takes for n images of so many bytes each.
+
+    Example:
+        >>> bytes_kept(10_000, 3 * 224 * 224)
+        1505280128
+    """
+    return _HEADER_BYTES + n * n_bytes
 
 
 class ImageCache:
@@ -89,7 +102,7 @@ class ImageCache:
             failures.append(made)
         if first is None:
             raise together(failures, f"none of {n} images can be taken")
-        self._make_room(n * first.nbytes)
+        self._make_room(bytes_kept(n, first.nbytes))
         header = {"descr": np.lib.format.dtype_to_descr(first.dtype), "fortran_order": False}
 
         def write(file: Any) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from stockpot.errors import ConfigError, MissingExtraError
+from stockpot.tasks.byte_tables import byte_ramp, byte_steps, looked_up, random_image
 from stockpot.tasks.hardware import import_hf
 from stockpot.tasks.saved_names import name_as_saved
 
@@ -25,6 +26,7 @@ __all__ = [
     "image_processor",
     "import_timm",
     "network_inputs",
+    "pixels_of_pipeline",
     "processed_by_transformers",
     "require_pillow",
     "timm_network",
@@ -160,20 +162,16 @@ def _check_channels(processor: Any, mode: str, folder: Path) -> None:
 
 def _byte_table(processor: Any, mode: str) -> np.ndarray[Any, Any] | None:
     """What the processor makes of each byte, found by trying; None where resized pixels are not bytes."""
-    import PIL.Image
-
-    ramp = PIL.Image.fromarray(np.arange(256, dtype=np.uint8).reshape(16, 16)).convert(mode)
+    trial = random_image(mode)
     try:
-        table = _processed(processor, ramp, _AS_IT_IS).reshape(-1, 256)
-        draw = np.random.default_rng(0).integers(0, 256, (40, 50, 3), dtype=np.uint8)
-        trial = PIL.Image.fromarray(draw).convert(mode)
+        table = _processed(processor, byte_ramp(mode), _AS_IT_IS).reshape(-1, 256)
         whole = _processed(processor, trial, {})
         as_bytes = _processed(processor, trial, {"do_rescale": False, "do_normalize": False})
     except (ValueError, TypeError):
         return None
     if as_bytes.dtype != np.uint8 or len(table) != len(as_bytes):
         return None
-    return table if np.array_equal(_looked_up(table, as_bytes[None])[0], whole) else None
+    return table if np.array_equal(looked_up(table, as_bytes[None])[0], whole) else None
 
 
 def _processed(processor: Any, image: Image, changes: Mapping[str, bool]) -> np.ndarray[Any, Any]:
@@ -183,14 +181,17 @@ def _processed(processor: Any, image: Image, changes: Mapping[str, bool]) -> np.
     return made if made.dtype == np.uint8 else np.asarray(made, dtype=np.float32)
 
 
-def _looked_up(table: np.ndarray[Any, Any], pixels: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """[n, channels, height, width] bytes -> float32."""
-    return np.stack([table[channel][pixels[:, channel]] for channel in range(len(table))], axis=1)
-
-
 def network_inputs(model: ImageModel, pixels: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     """[n, channels, height, width] float32, what the network gets for cached pixels."""
-    return np.array(pixels, dtype=np.float32) if model.table is None else _looked_up(model.table, pixels)
+    return np.array(pixels, dtype=np.float32) if model.table is None else looked_up(model.table, pixels)
+
+
+def pixels_of_pipeline(
+    pipeline: Any, mode: str
+) -> tuple[Callable[[Image], np.ndarray[Any, Any]], np.ndarray[Any, Any] | None]:
+    """`pixels` and `table` of an `ImageModel` whose preprocessing is a pipeline of torchvision."""
+    found = byte_steps(tuple(getattr(pipeline, "transforms", ())), mode)
+    return (lambda image: np.asarray(pipeline(image), dtype=np.float32), None) if found is None else found
 
 
 def _new_transformers(folder: Path, n_labels: int) -> torch.nn.Module:
@@ -243,17 +244,13 @@ def _timm_model(config: Mapping[str, Any]) -> ImageModel:
     transform = timm.data.create_transform(**settings, is_training=False)
     squash = timm.data.create_transform(**{**settings, "crop_pct": 1.0, "crop_mode": "squash"}, is_training=False)
 
-    def pixels(image: Image) -> np.ndarray[Any, Any]:
-        return np.asarray(transform(image), dtype=np.float32)
-
-    def exact(image: Image) -> np.ndarray[Any, Any]:
-        return np.asarray(squash(image), dtype=np.float32)
-
     mode = "L" if settings["input_size"][0] == 1 else "RGB"
+    pixels, table = pixels_of_pipeline(transform, mode)
+    exact, _ = pixels_of_pipeline(squash, mode)
     described = json.loads(json.dumps(settings, default=str))
     identity = {"library": "timm", "timm": timm.__version__, "data": described}
     resample = _FILTERS.get(str(settings["interpolation"]), _FILTERS["bicubic"])
-    return ImageModel("x", mode, pixels, None, timm_network, identity, exact, resample)
+    return ImageModel("x", mode, pixels, table, timm_network, identity, exact, resample)
 
 
 #: Pillow's numbers of the filters that timm names.
