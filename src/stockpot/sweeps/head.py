@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from stockpot.errors import ConfigError, MissingExtraError, RunError
+from stockpot.errors import ConfigError, RunError
 from stockpot.outputs import whole_folder
 from stockpot.sweeps.families import fine_tuned
+from stockpot.sweeps.probe import features_of, fitted_classifier, fitted_ridge
 from stockpot.tasks.hardware import import_hf, single_threaded
 from stockpot.tasks.model_files import model_config
 from stockpot.tasks.text import TextClassification
@@ -92,23 +93,27 @@ def _check_own_head(pretrained: Path, names: tuple[str, ...]) -> None:
 
 def _fit_head(model: torch.nn.Module, task: TextClassification, pretrained: Path) -> None:
     linear = _final_linear(model, len(task.label_names))
-    labels = task.labels("train")
-    if task.config.is_regression:
-        features = _features(model, linear, task, pretrained)
-        _set_head(linear, *_fitted_ridge(features, labels, has_bias=linear.bias is not None))
-        return
-    if missing := [name for index, name in enumerate(task.label_names) if index not in set(labels.tolist())]:
+    labels, has_bias = task.labels("train"), linear.bias is not None
+    absent = [] if task.config.is_regression else sorted(set(range(len(task.label_names))) - set(labels.tolist()))
+    if absent:
         raise ConfigError(
-            f"the training split has no example of {', '.join(missing)}; a linear probe needs every label",
+            f"the training split has no example of {', '.join(task.label_names[index] for index in absent)}; "
+            "a linear probe needs every label",
             fix="take more training rows, or `head: random`",
         )
-    scale = getattr(model, "probe_scale", 1.0)
-    features = scale * _features(model, linear, task, pretrained)
-    probe = _fitted_probe(features, labels, has_bias=linear.bias is not None)
-    weight, bias = scale * probe.coef_, probe.intercept_
-    if len(task.label_names) == 2:  # scikit-learn fits one logit for two classes; split it evenly
-        weight, bias = np.concatenate([-weight, weight]) / 2, np.concatenate([-bias, bias]) / 2
-    _set_head(linear, weight, bias)
+    hardware = task.hardware
+    rows = _PROBE_BATCH if hardware.device == "cpu" else task.config.evaluation.batch_size
+    batches = fine_tuned(task.config.family).probe_batches(task, pretrained, rows)
+    features = features_of(model, linear, batches, len(labels), hardware=hardware)
+    if task.config.is_regression:
+        _set_head(linear, *fitted_ridge(features, labels, has_bias=has_bias))
+        return
+    scale = float(getattr(model, "probe_scale", 1.0))
+    features *= scale
+    head = fitted_classifier(
+        features, labels, n_classes=len(task.label_names), has_bias=has_bias, device=hardware.device
+    )
+    _set_head(linear, scale * head.weight, head.bias)
 
 
 def _set_head(linear: torch.nn.Linear, weight: np.ndarray[Any, Any], bias: np.ndarray[Any, Any]) -> None:
@@ -132,70 +137,3 @@ def _final_linear(model: torch.nn.Module, n_labels: int) -> torch.nn.Linear:
             fix="use `head: random`",
         )
     return found[-1]
-
-
-def _features(
-    model: torch.nn.Module, linear: torch.nn.Linear, task: TextClassification, folder: Path
-) -> np.ndarray[Any, Any]:
-    """What the head reads, [n, width] float32: caught by a hook, so any architecture will do."""
-    import torch
-
-    caught: list[tuple[torch.Tensor, torch.Tensor]] = []
-    result = np.empty((task.n_examples("train"), linear.in_features), dtype=np.float32)
-    hook = linear.register_forward_hook(lambda _module, inputs, output: caught.append((inputs[0], output)))
-    batches = fine_tuned(task.config.family).probe_batches(task, folder, _PROBE_BATCH)
-    try:
-        with torch.inference_mode():
-            for batch in batches:
-                caught.clear()
-                outputs = model(**{name: torch.from_numpy(values) for name, values in batch.inputs.items()})
-                logits = getattr(outputs, "logits", outputs)
-                result[batch.rows] = _picked(*caught[-1], logits).float().numpy()[: len(batch.rows)]
-    finally:
-        hook.remove()
-    return result
-
-
-def _picked(features: torch.Tensor, outputs: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
-    """The features [batch, width] that the logits come from.
-
-    A decoder's head runs over every token, [batch, length, width], and the model picks one position afterwards (the
-    last that is no padding): the one whose output is the logits.
-    """
-    if features.ndim == 2:
-        return features
-    is_it = (outputs == logits.unsqueeze(1)).all(dim=2)
-    if not is_it.any(dim=1).all():
-        raise RunError(
-            "the network does more with its head's outputs than to pick one token, so there is no head to fit",
-            fix="use `head: random`",
-        )
-    return features[range(len(features)), is_it.int().argmax(dim=1)]
-
-
-def _fitted_probe(features: np.ndarray[Any, Any], labels: np.ndarray[Any, Any], *, has_bias: bool) -> Any:
-    linear_model, one_thread = _linear_model()
-    with one_thread:
-        return linear_model.LogisticRegression(max_iter=1000, fit_intercept=has_bias).fit(features, labels)
-
-
-def _fitted_ridge(
-    features: np.ndarray[Any, Any], targets: np.ndarray[Any, Any], *, has_bias: bool
-) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-    """Weight [1, width] and bias [1] of a ridge regression, as strict as scikit-learn's default."""
-    linear_model, one_thread = _linear_model()
-    with one_thread:
-        fitted = linear_model.Ridge(fit_intercept=has_bias).fit(features.astype(np.float64), targets)
-    return fitted.coef_[None, :], np.reshape(fitted.intercept_, 1)
-
-
-def _linear_model() -> tuple[Any, Any]:
-    """scikit-learn's linear models, and a context of one thread: a product's last bits depend on their number."""
-    try:
-        from sklearn import linear_model
-        from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # scikit-learn's own need
-    except ModuleNotFoundError as exc:
-        if exc.name not in {"sklearn", "threadpoolctl"}:
-            raise
-        raise MissingExtraError("scikit-learn", extra="eval", needed_for="head: linear-probe") from exc
-    return linear_model, threadpool_limits(limits=1)
