@@ -138,10 +138,12 @@ def zero_shot_head(task: ClipClassification, folder: Path) -> tuple[np.ndarray[A
 
     if tower_config(folder) is not None:
         raise ConfigError(f"head: zero-shot: {folder} holds an image tower alone", fix="name the whole model")
-    encoder = dual_encoder(folder, with_weights=True)
+    encoder, device = dual_encoder(folder, with_weights=True), task.hardware.device
     texts, n_templates = task.prompts
+    encoder.module.to(device)  # 80 sentences a class are many for a processor
     with torch.inference_mode():
-        weight = class_weights(encoder, encoder.tokens(texts), n_templates)
+        tokens = {name: values.to(device) for name, values in encoder.tokens(texts).items()}
+        weight = class_weights(encoder, tokens, n_templates).cpu()
     return weight.numpy(), np.full(len(weight), encoder.bias(), dtype=np.float32)
 
 
