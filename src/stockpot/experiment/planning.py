@@ -10,7 +10,7 @@ from typing import Any
 
 from stockpot.analysis.count import model_counts
 from stockpot.checkpoints import open_checkpoint
-from stockpot.config import AnalysisConfig, ExperimentConfig, resolve_file, resolve_model
+from stockpot.config import AnalysisConfig, ExperimentConfig, ImageTaskConfig, resolve_file, resolve_model
 from stockpot.errors import StockpotError
 from stockpot.experiment.running import WRITTEN_METHODS
 from stockpot.sweeps.plan import plan_runs
@@ -96,8 +96,16 @@ def plan(config: ExperimentConfig) -> Plan:
         disk_bytes=None if weights is None else folders * weights + (predictions or 0),
         worker_bytes=None if parameters is None else _TRAINING_BYTES * parameters,
         evaluation_bytes=None if parameters is None else _EVALUATION_BYTES * parameters,
-        notes=(*notes, *why),
+        notes=(*notes, *why, *_decoded_note(config, examples)),
     )
+
+
+def _decoded_note(config: ExperimentConfig, examples: Mapping[str, int | None]) -> list[str]:
+    """The network's own preprocessing says how large decoded images are, and nothing is loaded here."""
+    n = _summed(found for name, found in examples.items() if name != "train")
+    if not isinstance(config.task, ImageTaskConfig) or n is None:
+        return []
+    return [f"disk for {n:,} decoded images: {n * 3 * 224 * 224 / 2**30:.2f} GiB where each has 224 x 224 pixels"]
 
 
 def _examples(config: ExperimentConfig) -> tuple[dict[str, int | None], list[str]]:
