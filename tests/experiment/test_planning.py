@@ -115,6 +115,8 @@ def test_published_sizes_stand_in_for_what_is_not_on_this_disk(tmp_path: Path) -
     assert found.steps == 2 * 3 * 11
     assert found.worker_bytes == 16_000
     assert len([note for note in found.notes if "`expected`" in note]) == 2
+    no_folder = plan(experiment_config({**content, "initialisation": "./base", "expected": expected}, tmp_path))
+    assert no_folder.worker_bytes == 16_000
     without = plan(experiment_config(content, tmp_path))
     assert without.steps is None
     assert without.worker_bytes is None

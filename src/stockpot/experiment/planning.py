@@ -264,6 +264,8 @@ def _parameters(config: ExperimentConfig) -> tuple[int | None, list[str]]:
         with open_checkpoint(place) as checkpoint:
             return sum(spec.n_elements for spec in checkpoint.specs.values() if spec.is_float), []
     except StockpotError as error:
+        if said is not None:
+            return said, [f"parameters: {error.message}; taken from `expected` in the file"]
         return None, [f"disk and memory: {error.message}"]
 
 
