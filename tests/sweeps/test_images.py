@@ -21,6 +21,7 @@ from stockpot.experiment.running import run  # noqa: E402
 from stockpot.recipes import single  # noqa: E402
 from stockpot.sweeps.augmentation import augmenter, batch_mixer, soft_cross_entropy  # noqa: E402
 from stockpot.sweeps.fine_tuning import make_ingredient  # noqa: E402
+from stockpot.sweeps.images import ImageExamples  # noqa: E402
 from stockpot.sweeps.optimiser import layer_depths, layered_groups, weight_average  # noqa: E402
 from stockpot.tasks import load_task  # noqa: E402
 from tiny_images import tiny_image_model, tiny_image_task  # noqa: E402
@@ -37,8 +38,9 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def made(home: Path, target: Path, **settings: Any) -> dict[str, Any]:
+def made(home: Path, target: Path, *, n_loaders: int = 0, **settings: Any) -> dict[str, Any]:
     payload = {
+        "n_loaders": n_loaders,
         "name": target.name,
         "settings": {"learning_rate": 1e-3, "epochs": 1, "batch_size": 8, "seed": 3, **settings},
         "task": load_task_config(home / "task.yaml").model_dump_json(),
@@ -86,6 +88,32 @@ def test_a_run_repeats_its_bytes_with_everything_drawn(home: Path, tmp_path: Pat
     first, second, other = ((tmp_path / name / "model.safetensors").read_bytes() for name in "abc")
     assert first == second
     assert first != other
+
+
+def test_processes_that_decode_ahead_change_no_byte(home: Path, tmp_path: Path) -> None:
+    pytest.importorskip("timm")
+    drawn = {"flip": True, "random_resized_crop": 0.5, "rand_augment_magnitude": 9.3, "mixup": 0.4, "epochs": 2}
+    for n in (0, 1, 2):
+        made(home, tmp_path / f"by-{n}", n_loaders=n, **drawn)
+    none, one, two = ((tmp_path / f"by-{n}" / "model.safetensors").read_bytes() for n in (0, 1, 2))
+    assert none == one == two
+
+
+def test_every_pass_over_the_images_draws_anew_and_rows_do_not_depend_on_each_other(home: Path) -> None:
+    pytest.importorskip("timm")
+    task = load_task(home / "task.yaml", home / "start")
+    settings = RunSettings(flip=True, random_resized_crop=0.5, rand_augment_magnitude=9.3, seed=3)
+    looks = []
+    for order in ((0, 1, 2), (2, 0, 1)):
+        examples = ImageExamples(task, settings)
+        for _ in range(2):
+            examples.begin_pass()
+            looks.append({row: examples[row]["pixel_values"] for row in order})
+    (first, second), (first_again, second_again) = looks[:2], looks[2:]
+    for row in range(3):
+        assert np.array_equal(first[row], first_again[row])
+        assert np.array_equal(second[row], second_again[row])
+        assert not np.array_equal(first[row], second[row])
 
 
 def test_the_moving_average_is_an_ingredient_of_its_own(home: Path, tmp_path: Path) -> None:

@@ -12,8 +12,7 @@ import numpy as np
 
 from stockpot.config import RunSettings
 from stockpot.errors import ConfigError
-from stockpot.sweeps.augmentation import soft_cross_entropy
-from stockpot.sweeps.images import ImageExamples, image_collator
+from stockpot.sweeps.images import trainable_on_images
 from stockpot.sweeps.trainable import Trainable, dropout_changes
 from stockpot.tasks.clip import ClipClassification
 from stockpot.tasks.dual_encoders import (
@@ -149,11 +148,5 @@ def zero_shot_head(task: ClipClassification, folder: Path) -> tuple[np.ndarray[A
 
 def trainable_clip(settings: RunSettings, task: ClipClassification, initialisation: Path) -> Trainable:
     """An image tower with its head at the shared start, and the training images as the run's settings draw them."""
-    return Trainable(
-        model=load_clip_tower(initialisation, dropout=settings.dropout),
-        examples=ImageExamples(task, settings),
-        collator=image_collator(task, settings),
-        save=partial(save_clip_tower, source=initialisation),
-        arguments={"label_smoothing_factor": 0.0, "remove_unused_columns": False},
-        loss=soft_cross_entropy,
-    )
+    model = load_clip_tower(initialisation, dropout=settings.dropout)
+    return trainable_on_images(model, task, settings, partial(save_clip_tower, source=initialisation))

@@ -46,7 +46,8 @@ def make_ingredient(payload: Mapping[str, Any]) -> dict[str, Any]:
 
     Args:
         payload: name; settings (of RunSettings); task (JSON text) and task_folder; initialisation, target and journal
-            (folders). Everything a result depends on is in it, so a run repeated elsewhere has the same bytes.
+            (folders). Everything a result depends on is in it, so a run repeated elsewhere has the same bytes. And
+            n_loaders, on which it does not depend: processes that decode images ahead.
 
     Returns:
         Name, digest and held-out score; of a run that diverged, name and `diverged`: why. That, too, is a result: the
@@ -62,7 +63,7 @@ def make_ingredient(payload: Mapping[str, Any]) -> dict[str, Any]:
         return _verdict(payload, task, target)
     try:
         with whole_folder(target) as folder:
-            _fine_tune(settings, task, Path(payload["initialisation"]), folder)
+            _fine_tune(settings, task, Path(payload["initialisation"]), folder, n_loaders=payload.get("n_loaders", 0))
             # Predicted before the folder gets its name: a run that has landed has all it needs for the table.
             verdict = _verdict(payload, task, folder)
             write_json_atomically(folder / RUN_FILE, {"name": payload["name"], "settings": payload["settings"]})
@@ -102,7 +103,9 @@ def _task(config: str, folder: Path, initialisation: Path) -> TextClassification
     return load_task(json.loads(config), initialisation, folder=folder, n_threads=1)
 
 
-def _fine_tune(settings: RunSettings, task: TextClassification, initialisation: Path, folder: Path) -> None:
+def _fine_tune(
+    settings: RunSettings, task: TextClassification, initialisation: Path, folder: Path, *, n_loaders: int
+) -> None:
     _, transformers = import_hf()
     transformers.set_seed(settings.seed)
     run = fine_tuned(task.config.family).trainable(settings, task, initialisation)
@@ -111,10 +114,10 @@ def _fine_tune(settings: RunSettings, task: TextClassification, initialisation: 
     with TemporaryDirectory(dir=folder) as scratch:  # in the partial folder, so that a kill leaves nothing elsewhere
         trainer = transformers.Trainer(
             model=run.model,
-            args=_training_arguments(settings, task, run, scratch),
+            args=_training_arguments(settings, task, run, scratch, n_loaders=n_loaders),
             train_dataset=run.examples,
             data_collator=run.collator,
-            callbacks=[averaging] if averaging else [],
+            callbacks=[*run.callbacks, *([averaging] if averaging else [])],
             compute_loss_func=run.loss,
         )
         trainer.remove_callback(transformers.PrinterCallback)
@@ -170,7 +173,9 @@ def _rows_per_device(batch_size: int, n_devices: int) -> int:
     return batch_size // n_devices
 
 
-def _training_arguments(settings: RunSettings, task: TextClassification, run: Trainable, scratch: str) -> Any:
+def _training_arguments(
+    settings: RunSettings, task: TextClassification, run: Trainable, scratch: str, *, n_loaders: int
+) -> Any:
     _, transformers = import_hf()
     steps = math.ceil(task.n_examples("train") / settings.batch_size) * settings.epochs
     usual: dict[str, Any] = {
@@ -193,6 +198,7 @@ def _training_arguments(settings: RunSettings, task: TextClassification, run: Tr
         "report_to": "none",
         "disable_tqdm": True,
         "dataloader_pin_memory": False,
+        "dataloader_num_workers": n_loaders if run.loads_slowly else 0,
     }
     return transformers.TrainingArguments(**{**usual, **run.arguments})
 

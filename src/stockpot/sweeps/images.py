@@ -12,7 +12,7 @@ import numpy as np
 
 from stockpot.config import RunSettings
 from stockpot.errors import ConfigError, MissingExtraError
-from stockpot.sweeps.augmentation import augmenter, batch_mixer, soft_cross_entropy
+from stockpot.sweeps.augmentation import augmenter, batch_mixer, seed_draws, soft_cross_entropy
 from stockpot.sweeps.trainable import Trainable, dropout_changes
 from stockpot.tasks.batches import Batch
 from stockpot.tasks.hardware import import_hf
@@ -116,32 +116,64 @@ def trainable_images(settings: RunSettings, task: ImageClassification, initialis
             model.config = config
         save_image_model(model, target, source=initialisation)
 
+    return trainable_on_images(load_image_model(initialisation, **changes), task, settings, save)
+
+
+def trainable_on_images(
+    model: torch.nn.Module, task: ImageClassification, settings: RunSettings, save: Callable[[Any, Path], None]
+) -> Trainable:
+    """What the Trainer is given for a network that takes pixels and gives logits."""
+    examples = ImageExamples(task, settings)
     return Trainable(
-        model=load_image_model(initialisation, **changes),
-        examples=ImageExamples(task, settings),
+        model=model,
+        examples=examples,
         collator=image_collator(task, settings),
         save=save,
         arguments={"label_smoothing_factor": 0.0, "remove_unused_columns": False},
         loss=soft_cross_entropy,
+        callbacks=[_passes(examples)],
+        loads_slowly=True,
     )
 
 
+def _passes(examples: ImageExamples) -> Any:
+    """A callback of the Trainer that tells the examples of each pass before its first row is asked for."""
+    from transformers import TrainerCallback
+
+    class Passes(TrainerCallback):  # type: ignore[misc]
+        def on_epoch_begin(self, _arguments: Any, _state: Any, _control: Any, **_: Any) -> None:
+            examples.begin_pass()
+
+    return Passes()
+
+
 class ImageExamples:
-    """Row -> pixels as the network takes them, and the label; what is drawn is drawn at each look."""
+    """Row -> pixels as the network takes them, and the label; what is drawn is drawn at each look.
+
+    The draws depend on the run's seed, the pass and the row alone, not on the process that looks, nor on what it has
+    looked at before.
+    """
 
     def __init__(self, task: ImageClassification, settings: RunSettings) -> None:
         self._model, self._labels = task.family, task.labels("train")
         self._pixels = _training_pixels(task, settings)
-        self._flips = settings.flip
+        self._seed, self._flips = settings.seed, settings.flip
+        self._n_passes = 0
 
     def __len__(self) -> int:
         return len(self._labels)
 
+    def begin_pass(self) -> None:
+        """Each pass over the examples has draws of its own."""
+        self._n_passes += 1
+
     def __getitem__(self, row: int) -> dict[str, Any]:
+        draw = (self._seed, self._n_passes, row)
+        seed_draws(*draw)
         values = network_inputs(self._model, np.asarray(self._pixels(row))[None])[0]
         if self._flips and np.random.random() < 0.5:
             values = values[:, :, ::-1].copy()
-        return {self._model.input_name: values, "labels": int(self._labels[row])}
+        return {self._model.input_name: values, "labels": int(self._labels[row]), "draw": draw}
 
 
 def _training_pixels(task: ImageClassification, settings: RunSettings) -> Callable[[int], np.ndarray[Any, Any]]:
@@ -163,6 +195,7 @@ def image_collator(task: ImageClassification, settings: RunSettings) -> Callable
 
         pixels = torch.from_numpy(np.stack([row[name] for row in rows]))
         labels = torch.tensor([row["labels"] for row in rows])
+        seed_draws(*rows[0]["draw"], 1)  # apart from those of the row itself
         pixels, targets = mix(pixels, labels)
         return {name: pixels, "labels": targets}
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,6 +34,8 @@ class Trainable:
         save: writes the model, with the side files of its family, into a folder.
         arguments: of TrainingArguments, over the usual ones.
         loss: outputs, labels, number of items -> the loss; None: the model's own.
+        callbacks: of the Trainer.
+        loads_slowly: whether examples are decoded when they are asked for, so that processes of their own do it ahead.
     """
 
     model: torch.nn.Module
@@ -42,6 +44,8 @@ class Trainable:
     save: Callable[[torch.nn.Module, Path], None]
     arguments: Mapping[str, Any] = field(default_factory=dict)
     loss: Callable[..., torch.Tensor] | None = None
+    callbacks: Sequence[Any] = ()
+    loads_slowly: bool = False
 
 
 def dropout_changes(config: Any, probability: float | None) -> dict[str, float]:
