@@ -89,7 +89,9 @@ def save_image_model(model: torch.nn.Module, target: Path, *, source: Path) -> N
         return
     writer: Any = model
     writer.save_pretrained(target)
-    shutil.copyfile(source / "preprocessor_config.json", target / "preprocessor_config.json")
+    for name in ("preprocessor_config.json", "processor_config.json"):  # the second is where some versions keep it
+        if (source / name).exists():
+            shutil.copyfile(source / name, target / name)
 
 
 def image_probe_batches(task: ImageClassification, folder: Path, batch_size: int) -> list[Batch]:
