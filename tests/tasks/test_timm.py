@@ -19,6 +19,7 @@ from stockpot.errors import ConfigError, DataError  # noqa: E402
 from stockpot.experiment.running import run  # noqa: E402
 from stockpot.recipes import single  # noqa: E402
 from stockpot.sweeps.head import prepare_initialisation  # noqa: E402
+from stockpot.sweeps.images import load_image_model  # noqa: E402
 from stockpot.tasks import load_task  # noqa: E402
 from stockpot.tasks.timm_config import timm_config  # noqa: E402
 from tiny_images import CLASSES, tiny_image_task  # noqa: E402
@@ -164,6 +165,15 @@ def test_a_head_for_other_labels_is_no_start(tmp_path: Path) -> None:
     timm_folder(folder, "test_resnet", n_classes=5)
     with pytest.raises(ConfigError, match="has a head for 5 labels, the data have 3"):
         prepare_initialisation(task, folder, tmp_path / "start", head="own", seed=0)
+
+
+def test_a_distilled_networks_two_heads_are_made_anew(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = timm.create_model("deit_tiny_distilled_patch16_224", img_size=32, depth=1, num_classes=5)
+    timm.models.save_for_hf(model, tmp_path, model_args={"img_size": 32, "depth": 1}, safe_serialization=True)
+    made = load_image_model(tmp_path, num_labels=3)
+    assert {len(made.head.weight), len(made.head_dist.weight)} == {3}
+    assert torch.equal(made.blocks[0].attn.qkv.weight, model.blocks[0].attn.qkv.weight)
 
 
 def test_an_experiment_with_timm_and_augmentation(tmp_path: Path) -> None:

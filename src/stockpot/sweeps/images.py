@@ -64,8 +64,9 @@ def _load_timm(folder: Path, **changes: Any) -> torch.nn.Module:
     own = model.state_dict()
     fitting = {name: value for name, value in weights.items() if name in own and own[name].shape == value.shape}
     odd = [name for name in own if name not in fitting]
-    head = str(getattr(model, "pretrained_cfg", {}).get("classifier", "head"))
-    if lacking := [name for name in odd if not name.startswith(head)]:
+    named = getattr(model, "pretrained_cfg", {}).get("classifier") or "head"
+    heads = (named,) if isinstance(named, str) else tuple(named)  # distilled networks have two
+    if lacking := [name for name in odd if not name.startswith(heads)]:
         raise ConfigError(
             f"{folder}: the weights lack {', '.join(lacking[:4])}, which the architecture in config.json has",
             fix="name the folder of weights of this architecture",
