@@ -49,6 +49,24 @@ def tiny_clip(folder: Path, kind: str = "clip", *, seed: int = 0, dtype: str = "
     return folder
 
 
+def tiny_open_clip(folder: Path, model_cfg, *, seed: int = 0) -> Path:
+    """A whole random network of open_clip of any configuration, as it writes it."""
+    import open_clip
+    import torch
+    from safetensors.torch import save_file
+
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "open_clip_config.json").write_text(json.dumps({**OPEN_CLIP, "model_cfg": model_cfg}))
+    torch.manual_seed(seed)
+    model = open_clip.create_model(f"local-dir:{folder}", load_weights=False).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.ndim > 0:
+                parameter.add_(0.1 * torch.randn(parameter.shape))
+    save_file({k: v.contiguous() for k, v in model.state_dict().items()}, folder / "open_clip_model.safetensors")
+    return folder
+
+
 def open_clip_model():
     import open_clip
 

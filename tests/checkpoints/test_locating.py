@@ -99,6 +99,13 @@ def test_unknown_endings_are_refused(tmp_path):
     assert ".safetensors" in caught.value.fix
 
 
+def test_the_ending_of_training_scripts_is_taken_where_it_is_named(tmp_path):
+    found = locate(touch(tmp_path, "model_best.pth.tar") / "model_best.pth.tar")
+    assert (found.main.name, found.format) == ("model_best.pth.tar", "torch")
+    with pytest.raises(CheckpointError, match="not a known kind"):
+        locate(touch(tmp_path, "shard.tar") / "shard.tar")
+
+
 def test_an_adapter_file_is_refused(tmp_path):
     with pytest.raises(CheckpointError, match="LoRA adapter"):
         locate(touch(tmp_path, "adapter_model.safetensors") / "adapter_model.safetensors")

@@ -82,6 +82,22 @@ def test_sizes_come_from_the_checkpoint(tmp_path: Path) -> None:
     assert found.disk_bytes > 4 * found.parameters * (3 + 1 + 3)
 
 
+@pytest.mark.parametrize("kind", ["clip", "open_clip"])
+def test_of_a_dual_encoder_the_image_tower_counts(tmp_path: Path, kind: str) -> None:
+    pytest.importorskip("transformers")
+    pytest.importorskip("open_clip")
+    from stockpot.tasks.dual_encoders import dual_encoder
+    from tiny_clip import tiny_clip
+
+    encoder = dual_encoder(tiny_clip(tmp_path / "whole", kind), with_weights=True)
+    config = content()
+    config["task"] = {"family": "clip", "data": {"path": "photos", "held_out": {"rows": 4}, "train": {"rows": 8}}}
+    config |= {"initialisation": str(tmp_path / "whole"), "head": "zero-shot", "recipes": ["uniform"]}
+    config["task"]["labels"] = ["cat", "dog"]
+    expected = sum(parameter.numel() for parameter in encoder.tower().parameters())
+    assert plan(experiment_config(config, tmp_path)).parameters == expected
+
+
 def test_the_command_computes_nothing_and_imports_no_framework(tmp_path: Path) -> None:
     (tmp_path / "x.yaml").write_text(json.dumps(content()))
     program = (

@@ -21,9 +21,10 @@ from stockpot.experiment.running import run  # noqa: E402
 from stockpot.recipes import single  # noqa: E402
 from stockpot.sweeps.augmentation import augmenter, batch_mixer, soft_cross_entropy  # noqa: E402
 from stockpot.sweeps.fine_tuning import make_ingredient  # noqa: E402
-from stockpot.sweeps.images import ImageExamples  # noqa: E402
+from stockpot.sweeps.images import ImageExamples, load_image_model, save_image_model  # noqa: E402
 from stockpot.sweeps.optimiser import layer_depths, layered_groups, weight_average  # noqa: E402
 from stockpot.tasks import load_task  # noqa: E402
+from stockpot.tasks.image_models import image_processor  # noqa: E402
 from tiny_images import tiny_image_model, tiny_image_task  # noqa: E402
 
 
@@ -326,3 +327,12 @@ def test_a_step_has_the_same_rows_on_any_number_of_devices(monkeypatch: pytest.M
     assert fine_tuning._n_devices("cpu") == 2
     with pytest.raises(ConfigError, match="cannot be shared by 3"):
         fine_tuning._rows_per_device(32, 3)
+
+
+def test_preprocessing_goes_along_under_the_name_that_it_has(tmp_path: Path) -> None:
+    source = tiny_image_model(tmp_path / "source")
+    settings = json.loads((source / "preprocessor_config.json").read_text())
+    (source / "preprocessor_config.json").unlink()
+    (source / "processor_config.json").write_text(json.dumps({"image_processor": settings}))
+    save_image_model(load_image_model(source), tmp_path / "run", source=source)
+    assert image_processor(tmp_path / "run").to_dict() == image_processor(source).to_dict()

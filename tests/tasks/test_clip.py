@@ -16,8 +16,9 @@ from stockpot.experiment.running import run
 from stockpot.recipes import single
 from stockpot.sweeps.head import prepare_initialisation
 from stockpot.tasks import load_task
+from stockpot.tasks.dual_encoders import is_open_clip
 from stockpot.tasks.prompts import class_prompts
-from tiny_clip import tiny_clip, tiny_clip_task
+from tiny_clip import OPEN_CLIP, tiny_clip, tiny_clip_task, tiny_open_clip
 from tiny_images import CLASSES
 
 torch = pytest.importorskip("torch")
@@ -195,6 +196,34 @@ def test_prompts_are_templates_times_names() -> None:
     with pytest.raises(ConfigError) as caught:
         class_prompts(config, ["n01", "n03"])
     assert len(caught.value.problems) == 2
+
+
+def test_the_tower_of_coca_gives_the_embedding_that_the_whole_model_takes(tmp_path: Path) -> None:
+    pytest.importorskip("open_clip")
+    text = {**OPEN_CLIP["model_cfg"]["text_cfg"], "embed_cls": True, "output_tokens": True}
+    vision = {**OPEN_CLIP["model_cfg"]["vision_cfg"], "attentional_pool": True, "attn_pooler_heads": 2}
+    cfg = {
+        **OPEN_CLIP["model_cfg"], "custom_text": True, "text_cfg": text,
+        "vision_cfg": {**vision, "output_tokens": True}, "multimodal_cfg": {**text, "attn_pooler_heads": 2},
+    }  # fmt: skip
+    tiny_open_clip(tmp_path / "base", cfg)
+    content = json.loads(tiny_clip_task(tmp_path, n=18).read_text())
+    task = load_task(content, tmp_path / "base", folder=tmp_path, own_labels=False)
+    prepare_initialisation(task, tmp_path / "base", tmp_path / "start", head="zero-shot", seed=0)
+    found = [
+        load_task(content, tmp_path / name, folder=tmp_path).predict(single(ingredients(tmp_path / name)[0]), "test")
+        for name in ("base", "start")
+    ]
+    assert np.ptp(found[0].logits) > 0.1
+    assert np.allclose(found[0].logits, found[1].logits, atol=1e-4)
+
+
+def test_open_clips_model_may_stand_beside_timms_image_tower(tmp_path: Path) -> None:
+    folder = tiny_clip(tmp_path / "both", library("open_clip"))
+    (folder / "config.json").write_text(json.dumps({"architecture": "vit_base_patch32_clip_224", "num_classes": 0}))
+    assert is_open_clip(folder)
+    (folder / "config.json").write_text(json.dumps({"model_type": "clip"}))
+    assert not is_open_clip(folder)
 
 
 def test_imagenets_prompts_are_those_of_open_clip() -> None:

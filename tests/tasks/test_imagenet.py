@@ -65,6 +65,30 @@ def test_objectnet_files_that_are_missing_or_disagree_are_named(tmp_path: Path) 
         objectnet_map(folder, LABELS)
 
 
+@pytest.mark.parametrize(
+    ("file", "content", "said"),
+    [
+        ("pytorch_to_imagenet_2012_id.json", b'{"0": null}', r"pytorch_to_imagenet_2012_id\.json: not numbers"),
+        ("pytorch_to_imagenet_2012_id.json", b'{"999": 1}', "classes to 999, the task has 5 labels"),
+        ("imagenet_to_label_2012_v2", b"\xff\xfe", "imagenet_to_label_2012_v2: cannot be read"),
+        ("imagenet_to_label_2012_v2", b"a\ndigital clock\ndigital clock\nb\nanalog clock", "digital clock"),
+        ("folder_to_objectnet_label.json", b'{"t_shirt": ["T-shirt"]}', "Alarm clock, T-shirt"),
+    ],
+)
+def test_damaged_files_of_objectnet_are_told(tmp_path: Path, file: str, content: bytes, said: str) -> None:
+    folder = mappings(tmp_path / "mappings")
+    (folder / file).write_bytes(content)
+    with pytest.raises(DataError, match=said) as caught:
+        objectnet_map(folder, LABELS)
+    assert caught.value.fix
+
+
+def test_a_split_without_an_image_of_its_classes_is_told(whole: Path) -> None:
+    (whole / "objectnet-1.0" / "mappings" / "objectnet_to_imagenet_1k.json").write_text("{}")
+    with pytest.raises(DataError, match=r"shift:objectnet: none of its images is of a class .* alarm_clock, banana"):
+        load_task(whole / "task.yaml", whole / "model")
+
+
 def test_any_of_the_classes_that_a_folder_means_is_right() -> None:
     groups = ((0, 2), (4,))
     logits = np.array([[1.0, 9.0, 5.0, 9.0, 4.0], [3.0, 9.0, 1.0, 9.0, 4.0], [6.0, 9.0, 1.0, 0.0, 5.0]])

@@ -74,6 +74,14 @@ def test_a_hub_id_without_an_owner(monkeypatch, tmp_path) -> None:
     assert hub.asked == [("t5-base", None)]
 
 
+@pytest.mark.parametrize("spelled", ["hf-hub:timm/resnet18.a1_in1k", "hf_hub:timm/resnet18.a1_in1k@main"])
+def test_a_hub_id_as_timm_spells_it(spelled, monkeypatch, tmp_path) -> None:
+    hub = Hub(tmp_path, "model.safetensors")
+    monkeypatch.setattr("huggingface_hub.snapshot_download", hub.snapshot_download)
+    model_folder(spelled)
+    assert [name for name, _ in hub.asked] == ["timm/resnet18.a1_in1k"]
+
+
 def test_a_hub_that_does_not_answer(monkeypatch) -> None:
     import huggingface_hub
 

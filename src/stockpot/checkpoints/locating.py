@@ -131,7 +131,8 @@ def _file(source: str, path: Path) -> Located:
         return Located(source, _format_of(path), path, None)
     if _ADAPTER.fullmatch(path.name):
         raise _adapter_error(source)
-    if path.suffix.lower() not in _FORMAT_BY_SUFFIX:
+    # The last is what PyTorch's own example and timm call their checkpoints, no archive; taken where it is named.
+    if path.suffix.lower() not in _FORMAT_BY_SUFFIX and not path.name.lower().endswith(".pth.tar"):
         _refuse_lfs_pointer(path)
         known = ", ".join(_FORMAT_BY_SUFFIX)
         raise CheckpointError(

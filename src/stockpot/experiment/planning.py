@@ -252,8 +252,12 @@ def _learned(config: ExperimentConfig, n_held_out: int | None) -> int | None:
     return n_learned * (steps * size + looks * (n_held_out - n_fit))
 
 
+#: Names of an image tower's tensors, by transformers and by open_clip; the text tower is left behind.
+_TOWER = ("vision_model.", "visual_projection.", "visual.", "head.")
+
+
 def _parameters(config: ExperimentConfig) -> tuple[int | None, list[str]]:
-    """Of the pre-trained checkpoint, by its header, where it is on this disk."""
+    """Of the pre-trained checkpoint (a dual encoder: of its image tower), by its header, where it is on this disk."""
     said = config.expected.parameters if config.expected is not None else None
     try:
         place = Path(resolve_model(config.initialisation, config.folder))
@@ -262,7 +266,9 @@ def _parameters(config: ExperimentConfig) -> tuple[int | None, list[str]]:
         if not place.exists():
             return None, [f"disk and memory: {config.initialisation} is not on this disk"]
         with open_checkpoint(place) as checkpoint:
-            return sum(spec.n_elements for spec in checkpoint.specs.values() if spec.is_float), []
+            specs = checkpoint.specs
+            tower = [name for name in specs if config.task.family == "clip" and name.startswith(_TOWER)]
+            return sum(specs[name].n_elements for name in tower or specs if specs[name].is_float), []
     except StockpotError as error:
         if said is not None:
             return said, [f"parameters: {error.message}; taken from `expected` in the file"]

@@ -13,7 +13,7 @@ import numpy as np
 from stockpot.config import RunSettings
 from stockpot.errors import ConfigError
 from stockpot.sweeps.images import trainable_on_images
-from stockpot.sweeps.trainable import Trainable, dropout_changes
+from stockpot.sweeps.trainable import Trainable, dropout_changes, stored_tensors
 from stockpot.tasks.clip import ClipClassification
 from stockpot.tasks.dual_encoders import (
     LABELS_KEY,
@@ -52,7 +52,6 @@ def load_clip_tower(
         ConfigError: the folder has no head where one is needed; weights that do not fit; nothing to drop out.
     """
     import torch
-    from safetensors.torch import load_file
 
     from stockpot.tasks.clip_networks import TowerWithHead
 
@@ -64,7 +63,7 @@ def load_clip_tower(
             width, scale = encoder.texts(encoder.tokens(["a"])).shape[1], float(encoder.scale())
         model = TowerWithHead(encoder.tower(), num_labels, width, probe_scale=scale)
     else:
-        weights = load_file(folder / "model.safetensors")
+        weights = stored_tensors(folder)
         n_own, width = weights["head.weight"].shape
         model = TowerWithHead(_with_dropout(folder, dropout), num_labels or n_own, width)
         own = {name: value for name, value in weights.items() if not name.startswith("head.")}

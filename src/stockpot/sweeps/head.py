@@ -14,6 +14,7 @@ from stockpot.sweeps.probe import features_of, fitted_classifier, fitted_ridge
 from stockpot.tasks.hardware import import_hf, single_threaded
 from stockpot.tasks.model_files import model_config
 from stockpot.tasks.text import TextClassification
+from stockpot.tasks.timm_config import is_timm, timm_config
 
 if TYPE_CHECKING:
     import torch
@@ -74,21 +75,30 @@ def prepare_initialisation(task: TextClassification, pretrained: Path, target: P
 
 
 def _check_own_head(pretrained: Path, names: tuple[str, ...]) -> None:
-    _, transformers = import_hf()
-    if not (pretrained / "config.json").exists() or "architecture" in model_config(pretrained):
-        return  # timm's names no labels; open_clip's are compared when the task is made
-    config = transformers.AutoConfig.from_pretrained(pretrained)
-    if config.num_labels != len(names):
+    if not (pretrained / "config.json").exists():
+        return  # open_clip's are compared when the task is made
+    n_own, own = _own_labels(pretrained)
+    if n_own not in (None, len(names)):
         raise ConfigError(
-            f"head: own: {pretrained} has a head for {config.num_labels} labels, the data have {len(names)}",
+            f"head: own: {pretrained} has a head for {n_own} labels, the data have {len(names)}",
             fix="use `head: linear-probe`",
         )
-    own = tuple(str(config.id2label[index]) for index in range(len(names)))
-    if own not in (names, tuple(f"LABEL_{index}" for index in range(len(names)))):
+    if own not in (None, names, tuple(f"LABEL_{index}" for index in range(len(names)))):
         raise ConfigError(
             f"head: own: {pretrained} has the labels {', '.join(own)} in this order, the task {', '.join(names)}",
             fix="leave `labels` out of the task, or use `head: linear-probe`",
         )
+
+
+def _own_labels(pretrained: Path) -> tuple[int | None, tuple[str, ...] | None]:
+    """How many outputs a checkpoint has, and their names; None where nothing tells."""
+    config = model_config(pretrained)
+    if is_timm(config):
+        said = timm_config(config)
+        return said.n_classes, said.label_names
+    _, transformers = import_hf()
+    made = transformers.AutoConfig.from_pretrained(pretrained)
+    return made.num_labels, tuple(str(made.id2label[index]) for index in range(made.num_labels))
 
 
 def _fit_head(model: torch.nn.Module, task: TextClassification, pretrained: Path) -> None:

@@ -13,11 +13,12 @@ import numpy as np
 from stockpot.config import RunSettings
 from stockpot.errors import ConfigError, MissingExtraError
 from stockpot.sweeps.augmentation import augmenter, batch_mixer, seed_draws, soft_cross_entropy
-from stockpot.sweeps.trainable import Trainable, dropout_changes
+from stockpot.sweeps.trainable import Trainable, dropout_changes, stored_tensors
 from stockpot.tasks.batches import Batch
 from stockpot.tasks.hardware import import_hf
 from stockpot.tasks.image import ImageClassification
 from stockpot.tasks.image_models import import_timm, network_inputs, timm_network
+from stockpot.tasks.timm_config import is_timm
 
 if TYPE_CHECKING:
     import torch
@@ -54,19 +55,18 @@ def load_image_model(folder: Path, **changes: Any) -> torch.nn.Module:
 
 
 def _is_timm(folder: Path) -> bool:
-    return "architecture" in json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    return is_timm(json.loads((folder / "config.json").read_text(encoding="utf-8")))
 
 
 def _load_timm(folder: Path, **changes: Any) -> torch.nn.Module:
-    from safetensors.torch import load_file
-
     model = timm_network(folder, changes.get("num_labels"))
-    weights = load_file(folder / "model.safetensors")
+    weights = stored_tensors(folder)
     own = model.state_dict()
     fitting = {name: value for name, value in weights.items() if name in own and own[name].shape == value.shape}
     odd = [name for name in own if name not in fitting]
-    head = str(getattr(model, "pretrained_cfg", {}).get("classifier", "head"))
-    if lacking := [name for name in odd if not name.startswith(head)]:
+    named = getattr(model, "pretrained_cfg", {}).get("classifier") or "head"
+    heads = (named,) if isinstance(named, str) else tuple(named)  # distilled networks have two
+    if lacking := [name for name in odd if not name.startswith(heads)]:
         raise ConfigError(
             f"{folder}: the weights lack {', '.join(lacking[:4])}, which the architecture in config.json has",
             fix="name the folder of weights of this architecture",
@@ -90,7 +90,9 @@ def save_image_model(model: torch.nn.Module, target: Path, *, source: Path) -> N
         return
     writer: Any = model
     writer.save_pretrained(target)
-    shutil.copyfile(source / "preprocessor_config.json", target / "preprocessor_config.json")
+    for name in ("preprocessor_config.json", "processor_config.json"):  # the second is where some versions keep it
+        if (source / name).exists():
+            shutil.copyfile(source / name, target / name)
 
 
 def image_probe_batches(task: ImageClassification, folder: Path, batch_size: int) -> list[Batch]:

@@ -7,12 +7,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from stockpot.assembly import materialize
 from stockpot.errors import ConfigError
+from stockpot.recipes import single
+from stockpot.types import Ingredient
 
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["Trainable", "dropout_changes"]
+__all__ = ["Trainable", "dropout_changes", "stored_tensors"]
 
 # The names that architectures give to their dropout probabilities.
 _DROPOUT_KEYS = (
@@ -63,3 +66,12 @@ def dropout_changes(config: Any, probability: float | None) -> dict[str, float]:
             fix="leave `dropout` out of the space",
         )
     return own
+
+
+def stored_tensors(folder: Path) -> dict[str, torch.Tensor]:
+    """A model folder's tensors by name, in whichever format they are stored.
+
+    Raises:
+        CheckpointError: it holds no weights, or several.
+    """
+    return materialize(single(Ingredient(folder.name, str(folder))))

@@ -92,8 +92,9 @@ class VisualTower(torch.nn.Module):
 
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
         """Embeddings [rows, width], not normalised."""
-        found: torch.Tensor = self.visual(pixels)
-        return found
+        found = self.visual(pixels)
+        pooled: torch.Tensor = found[0] if isinstance(found, tuple) else found  # CoCa's gives its tokens too
+        return pooled
 
 
 class ZeroShot(torch.nn.Module):

@@ -18,6 +18,7 @@ from stockpot.errors import ConfigError, MissingExtraError
 from stockpot.tasks.classifier import load_tokenizer
 from stockpot.tasks.hardware import import_hf
 from stockpot.tasks.saved_names import name_as_saved
+from stockpot.tasks.timm_config import is_timm
 
 if TYPE_CHECKING:
     import torch
@@ -68,8 +69,18 @@ class DualEncoder:
 
 
 def is_open_clip(folder: Path) -> bool:
-    """Whether open_clip makes the network: a folder with both configurations is taken as one of transformers."""
-    return not (folder / "config.json").exists() and (folder / OPEN_CLIP_CONFIG).exists()
+    """Whether open_clip makes the network: with both configurations, transformers does where config.json is its own.
+
+    timm's repositories hold a config.json for the image tower alone beside open_clip's.
+    """
+    if not (folder / OPEN_CLIP_CONFIG).exists():
+        return False
+    try:
+        return is_timm(json.loads((folder / "config.json").read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        return True
+    except (OSError, ValueError):
+        return False  # `read_config` tells what is wrong with it
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -265,7 +276,7 @@ def _open_clip_encoder(folder: Path, *, with_weights: bool) -> DualEncoder:
 
     def bias() -> float:
         value = getattr(module, "logit_bias", None)
-        return 0.0 if value is None else float(value)
+        return 0.0 if value is None else float(value.detach())
 
     return DualEncoder(
         module=module,

@@ -15,6 +15,7 @@ from stockpot.errors import ConfigError, MissingExtraError
 from stockpot.tasks.byte_tables import byte_ramp, byte_steps, looked_up, random_image
 from stockpot.tasks.hardware import import_hf
 from stockpot.tasks.saved_names import name_as_saved
+from stockpot.tasks.timm_config import is_timm, timm_config
 
 if TYPE_CHECKING:
     import torch
@@ -80,7 +81,7 @@ def image_model(folder: Path, config: Mapping[str, Any]) -> ImageModel:
         MissingExtraError: timm, transformers or Pillow is not installed.
     """
     version = require_pillow()
-    found = _timm_model(config) if "architecture" in config else processed_by_transformers(folder, config)
+    found = _timm_model(folder, config) if is_timm(config) else processed_by_transformers(folder, config)
     return replace(found, identity={**found.identity, "pillow": version})
 
 
@@ -238,13 +239,22 @@ def import_timm() -> Any:
     return timm
 
 
-def _timm_model(config: Mapping[str, Any]) -> ImageModel:
-    timm = import_timm()
-    settings = timm.data.resolve_data_config({}, pretrained_cfg=dict(config.get("pretrained_cfg") or {}))
-    transform = timm.data.create_transform(**settings, is_training=False)
-    squash = timm.data.create_transform(**{**settings, "crop_pct": 1.0, "crop_mode": "squash"}, is_training=False)
+def _timm_model(folder: Path, config: Mapping[str, Any]) -> ImageModel:
+    import PIL.Image
 
+    timm = import_timm()
+    settings = timm.data.resolve_data_config({}, pretrained_cfg=timm_config(config).pretrained_cfg)
     mode = "L" if settings["input_size"][0] == 1 else "RGB"
+    try:
+        transform = timm.data.create_transform(**settings, is_training=False)
+        squash = timm.data.create_transform(**{**settings, "crop_pct": 1.0, "crop_mode": "squash"}, is_training=False)
+        transform(PIL.Image.new(mode, (40, 50)))
+    except (ValueError, TypeError, LookupError, RuntimeError, AssertionError) as exc:
+        raise ConfigError(
+            f"{folder / 'config.json'}: timm makes no preprocessing from pretrained_cfg: {type(exc).__name__}: {exc}",
+            fix="correct input_size, interpolation, mean, std, crop_pct and crop_mode there",
+        ) from exc
+
     pixels, table = pixels_of_pipeline(transform, mode)
     exact, _ = pixels_of_pipeline(squash, mode)
     described = json.loads(json.dumps(settings, default=str))
@@ -270,10 +280,12 @@ def timm_network(folder: Path, n_labels: int | None = None) -> torch.nn.Module:
     """
     timm = import_timm()
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    arguments = {**(config.get("model_args") or {}), "pretrained": False}
-    arguments["num_classes"] = config.get("num_classes") if n_labels is None else n_labels
+    said = timm_config(config)
+    arguments = {**said.arguments, "num_classes": said.n_classes if n_labels is None else n_labels}
     try:
-        module: torch.nn.Module = timm.create_model(config["architecture"], **arguments)
-    except (RuntimeError, ValueError, TypeError, KeyError) as exc:
+        module: torch.nn.Module = timm.create_model(
+            said.architecture, pretrained=False, pretrained_cfg=said.pretrained_cfg, **arguments
+        )
+    except (RuntimeError, ValueError, TypeError, KeyError, AssertionError) as exc:
         raise ConfigError(f"{folder / 'config.json'}: timm makes no model from it: {exc}", fix=_FIX) from exc
     return module

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pkgutil
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,8 @@ _MAPPINGS = (
     "folder_to_objectnet_label.json", "objectnet_to_imagenet_1k.json", "pytorch_to_imagenet_2012_id.json",
     "imagenet_to_label_2012_v2",
 )  # fmt: skip
+
+_AS_PUBLISHED = "give the file as it was published"
 
 
 def imagenet_labels() -> tuple[str, ...]:
@@ -71,10 +74,8 @@ def objectnet_map(mappings: Path, labels: Sequence[str]) -> dict[str, tuple[str,
             fix="give ObjectNet's own `mappings` folder as `mappings:` of the split",
         )
     folders, to_imagenet, ids = (_json(mappings / name) for name in _MAPPINGS[:3])
-    lines = (mappings / _MAPPINGS[3]).read_text(encoding="utf-8").splitlines()
-    output_of = {int(identity): int(output) for output, identity in ids.items()}
-    label_of = {line.strip(): labels[output_of[at]] for at, line in enumerate(lines) if at in output_of}
-    folder_of = {title: folder for folder, title in folders.items()}
+    label_of = _labels_by_name(mappings, ids, labels)
+    folder_of = {str(title): folder for folder, title in folders.items()}
     meant = {title: [name.strip() for name in str(names).split(";")] for title, names in to_imagenet.items()}
     unknown = [title for title in meant if title not in folder_of]
     unknown += [name for names in meant.values() for name in names if name not in label_of]
@@ -83,13 +84,38 @@ def objectnet_map(mappings: Path, labels: Sequence[str]) -> dict[str, tuple[str,
     return {folder_of[title]: tuple(label_of[name] for name in names) for title, names in meant.items()}
 
 
+def _labels_by_name(mappings: Path, ids: Mapping[str, Any], labels: Sequence[str]) -> dict[str, str]:
+    """ImageNet's classes by the names that ObjectNet has for them; a name of two classes (crane) means neither.
+
+    Raises:
+        DataError: files that cannot be read, or that number other classes than the task has.
+    """
+    names = mappings / _MAPPINGS[3]
+    try:
+        lines = [line.strip() for line in names.read_text(encoding="utf-8").splitlines()]
+    except (OSError, UnicodeDecodeError) as exc:
+        raise DataError(f"{names}: cannot be read: {exc}", fix=_AS_PUBLISHED) from exc
+    try:
+        output_of = {int(identity): int(output) for output, identity in ids.items()}
+    except (ValueError, TypeError) as exc:
+        raise DataError(f"{mappings / _MAPPINGS[2]}: not numbers: {exc}", fix=_AS_PUBLISHED) from exc
+    if (last := max(output_of.values(), default=-1)) >= len(labels):
+        raise DataError(
+            f"{mappings / _MAPPINGS[2]}: numbers classes to {last}, the task has {len(labels)} labels",
+            fix="`class_map: objectnet` is for models of all classes of ImageNet: use `labels: imagenet`",
+        )
+    found = [(line, output_of[at]) for at, line in enumerate(lines) if at in output_of]
+    count = Counter(line for line, _ in found)
+    return {line: labels[output] for line, output in found if count[line] == 1}
+
+
 def _json(path: Path) -> Mapping[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as exc:
-        raise DataError(f"{path}: not readable as JSON: {exc}", fix="give the file as it was published") from exc
+        raise DataError(f"{path}: not readable as JSON: {exc}", fix=_AS_PUBLISHED) from exc
     if not isinstance(content, dict):
-        raise DataError(f"{path}: not a JSON object", fix="give the file as it was published")
+        raise DataError(f"{path}: not a JSON object", fix=_AS_PUBLISHED)
     return content
 
 

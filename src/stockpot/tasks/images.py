@@ -147,20 +147,32 @@ def _chosen(
             chosen |= {name: [left[row] for row in rows[name]] for name in sizes}
     for name, shift in config.shifts.items():
         if shift.of is None:
-            kept = _of_classes(read[place[f"shift:{name}"]], shift)
+            kept = _of_classes(f"shift:{name}", read[place[f"shift:{name}"]], shift)
             chosen[f"shift:{name}"] = _first(kept, shift.first, f"shift:{name}")
     return {
-        name: _of_classes(items, config.splits[name]) if name in config.splits else items
+        name: _of_classes(name, items, config.splits[name]) if name in config.splits else items
         for name, items in chosen.items()
     }
 
 
-def _of_classes(items: Sequence[ImageItem], settings: ImageSplitConfig | ImageShiftConfig) -> list[ImageItem]:
-    """The items that the split is about, where others are to be left out."""
+def _of_classes(
+    name: str, items: Sequence[ImageItem], settings: ImageSplitConfig | ImageShiftConfig
+) -> list[ImageItem]:
+    """The items that the split is about, where others are to be left out.
+
+    Raises:
+        DataError: there are none.
+    """
     if not settings.skip_other_classes:
         return list(items)
     kept = set(settings.class_map if isinstance(settings.class_map, dict) else settings.class_subset or ())
-    return [item for item in items if str(item.label) in kept]
+    if found := [item for item in items if str(item.label) in kept]:
+        return found
+    have = ", ".join(sorted({str(item.label) for item in items})[:8])
+    raise DataError(
+        f"{name}: none of its images is of a class that it is about ({', '.join(sorted(kept)[:8])}); there is {have}",
+        fix="correct class_subset or class_map, or the path",
+    )
 
 
 def _listed(split: ImageSplitConfig, path: Path, items: Sequence[ImageItem], folder: Path) -> list[ImageItem]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 from stockpot.config import resolve_model
@@ -13,13 +14,17 @@ __all__ = ["model_folder"]
 #: What stands beside the weights: configuration and tokenizer.
 _BESIDE = ("*.json", "*.txt", "*.model", "*.jinja")
 
+#: What timm and open_clip write before the id of a model on the hub.
+_SPELLED = re.compile(r"^hf[-_]hub:")
+
 
 def model_folder(reference: str, *, relative_to: Path | None = None) -> Path:
     """The local folder of a model.
 
     Args:
         reference: a folder; `package:NAME/sub/folder`, a folder inside an installed package, which is located but not
-            imported; or a hub id `[owner/]name[@revision]`, which is downloaded (or taken from the hub's cache).
+            imported; or a hub id `[owner/]name[@revision]`, which is downloaded (or taken from the hub's cache);
+            timm's and open_clip's `hf-hub:` may stand before it.
         relative_to: the folder that relative paths start from; default: the working directory.
 
     Returns:
@@ -51,7 +56,7 @@ def _from_hub(reference: str) -> Path:
     import huggingface_hub
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
-    name, _, revision = reference.partition("@")
+    name, _, revision = _SPELLED.sub("", reference).partition("@")
 
     def fetch(*patterns: str) -> Path:
         found = huggingface_hub.snapshot_download(name, revision=revision or None, allow_patterns=[*_BESIDE, *patterns])

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from stockpot.errors import ConfigError, DataError
+from stockpot.tasks.timm_config import is_timm, timm_config
 
 __all__ = ["VOLATILE_KEYS", "check_outputs", "model_config", "model_identity", "model_labels", "sha256_of"]
 
@@ -46,8 +47,11 @@ def _tokenizer_settings(folder: Path) -> Mapping[str, Any]:
 
 
 def model_labels(folder: Path) -> tuple[str, ...] | None:
-    """The label names in a model's config.json, in order; None where they are the placeholders LABEL_0, ..."""
-    names = model_config(folder).get("id2label")
+    """The label names in a model's config.json, in order; None where nobody has named them (LABEL_0, ...)."""
+    config = model_config(folder)
+    if is_timm(config):
+        return timm_config(config).label_names
+    names = config.get("id2label")
     if not isinstance(names, dict) or not names:
         return None
     if set(names) != {str(index) for index in range(len(names))}:
@@ -71,10 +75,10 @@ def check_outputs(folder: Path, names: Sequence[str] | None) -> None:
     Raises:
         DataError: its config.json lists another number of labels.
     """
-    listed = model_config(folder).get("id2label")
-    if not isinstance(listed, dict) or not listed or len(listed) == (1 if names is None else len(names)):
+    n_outputs = _n_outputs(model_config(folder))
+    if n_outputs is None or n_outputs == (1 if names is None else len(names)):
         return
-    has = f"the model in {folder} has {len(listed)} outputs"
+    has = f"the model in {folder} has {n_outputs} outputs"
     if names is None:
         raise DataError(
             f"the task's metric is one of numbers, but {has}",
@@ -85,6 +89,13 @@ def check_outputs(folder: Path, names: Sequence[str] | None) -> None:
         f"the task has {len(names)} classes ({shown}), but {has}",
         fix="mend the rows with other labels, list the model's classes as `labels`, or name another `model:`",
     )
+
+
+def _n_outputs(config: Mapping[str, Any]) -> int | None:
+    if is_timm(config):
+        return timm_config(config).n_classes
+    listed = config.get("id2label")
+    return len(listed) if isinstance(listed, dict) and listed else None
 
 
 def model_config(folder: Path) -> dict[str, Any]:
