@@ -9,7 +9,7 @@ from pathlib import Path
 
 from stockpot.errors import DataError
 
-__all__ = ["is_pattern", "shards"]
+__all__ = ["check_no_sets", "is_pattern", "shards"]
 
 _SETS = ("train", "validation", "valid", "val", "dev", "test")
 #: How `datasets` numbers the files of one set.
@@ -61,6 +61,25 @@ def shards(path: Path, is_known: Callable[[str], bool], *, name: str) -> list[Pa
     return found
 
 
+def check_no_sets(folders: Sequence[Path], name: str) -> None:
+    """Refuses a folder whose folders are sets, as `datasets` lays them out, and no classes.
+
+    Args:
+        folders: those in it.
+        name: what to call it.
+
+    Raises:
+        DataError: each of them is named like a set.
+
+    Example:
+        >>> check_no_sets([Path("train"), Path("car")], "vehicles")
+    """
+    if folders and all(folder.name.lower() in _SETS for folder in folders):
+        found = [folder.name for folder in folders]
+        fix = f"name one of them: {name.rstrip('/')}/{found[0]}"
+        raise DataError(f"{name} holds a folder for each set: {', '.join(found)}", fix=fix)
+
+
 def _known(folder: Path, pattern: str, is_known: Callable[[str], bool]) -> list[Path]:
     if not folder.is_dir():
         return []
@@ -87,11 +106,11 @@ def _check_whole(files: Sequence[Path], pattern: str, name: str) -> None:
         if found := _NUMBERED.fullmatch(file.name):
             sets.setdefault((found["start"], int(found["n"])), {})[int(found["number"])] = found["end"]
     missing = [
-        file
+        lacking
         for (start, n), ends in sets.items()
         for number in sorted(set(range(n)) - set(ends))
         # Of a file that is not there the end is unknown, where it holds a hash of its own.
-        if fnmatchcase(file := f"{start}{number:05}{next(iter(ends.values()))}", pattern)
+        if fnmatchcase(lacking := f"{start}{number:05}{next(iter(ends.values()))}", pattern)
     ]
     if missing:
         raise DataError(

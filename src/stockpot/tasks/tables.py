@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from stockpot._shards import shards
+from stockpot._shards import check_no_sets, shards
 from stockpot.errors import DataError, MissingExtraError
 
 __all__ = ["Table", "nearest", "raise_problems", "read_arrow", "read_table", "schema_class_names", "together"]
@@ -70,6 +70,7 @@ def read_table(path: Path, columns: Iterable[str], *, name: str, header: Sequenc
     wanted = tuple(dict.fromkeys(columns))
     files = shards(path, _is_table, name=name)
     if not files:
+        check_no_sets(sorted(folder for folder in path.iterdir() if folder.is_dir()), name)
         raise DataError(f"{name} is a folder without tables; known: {_known()}", fix="correct `file`")
     if files == [path]:
         return _read_file(path, wanted, name, header)
