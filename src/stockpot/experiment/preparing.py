@@ -33,5 +33,8 @@ def prepare_splits(task: Task, report: OnProgress) -> None:
             errors.append(exc)
     if errors:
         raise together(errors[::-1], f"{len(errors)} splits cannot be used")
+    if again := task.unprepared:
+        told = f"the decoded images of all splits are more than `cache_gib`: {', '.join(again)} will be decoded again"
+        report(Progress("data", f"{told}; raise it to decode them once"))
     for note in task.split_notes:
         report(Progress("data", note))
