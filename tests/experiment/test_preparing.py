@@ -13,8 +13,10 @@ pytest.importorskip("transformers")
 from stockpot import ingredients
 from stockpot.errors import DataError
 from stockpot.experiment.comparing import compare
+from stockpot.experiment.preparing import prepare_splits
 from stockpot.experiment.progress import Progress
 from stockpot.experiment.running import run
+from stockpot.tasks import load_task
 from tiny_images import tiny_image_folder, tiny_image_model, tiny_image_task
 
 
@@ -78,3 +80,18 @@ def test_a_shift_that_changes_nothing_is_told(tmp_path: Path, severity: int, is_
     note = "shift:blur changes none of the 10 examples of test that it is made of: it is no shift."
     assert (note in found.notes) == is_told
     assert (note in [progress.line for progress in heard if progress.stage == "data"]) == is_told
+
+
+def test_splits_that_do_not_fit_together_are_told(tmp_path: Path) -> None:
+    model = tiny_image_model(tmp_path / "start")
+    content = json.loads(tiny_image_task(tmp_path).read_text())
+    heard: list[Progress] = []
+    prepare_splits(load_task(content, model, folder=tmp_path), heard.append)
+    assert not any("cache_gib" in progress.line for progress in heard)
+    sizes = [file.stat().st_size for file in (tmp_path / ".stockpot-images").glob("*.npy")]
+    content["data"] |= {"cache": "small", "cache_gib": 1.5 * max(sizes) / 2**30}
+    prepare_splits(load_task(content, model, folder=tmp_path), heard.append)
+    told = [progress.line for progress in heard if "more than `cache_gib`" in progress.line]
+    assert len(told) == 1
+    assert "test" in told[0]
+    assert "held_out" not in told[0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bz2
+import csv as csv_module
 import gzip
 import json
 import lzma
@@ -170,6 +171,28 @@ def test_quotes_are_text_in_tsv_and_syntax_in_csv(tmp_path: Path) -> None:
 def test_bad_files_are_explained(tmp_path: Path, name: str, content: bytes, expected: str) -> None:
     (tmp_path / name).write_bytes(content)
     assert expected in str(refusal(data(file=name), tmp_path))
+
+
+@pytest.mark.parametrize("ending", ["csv", "tsv"])
+def test_a_text_may_be_longer_than_csv_allows_by_itself(tmp_path: Path, ending: str) -> None:
+    text, between = "word " * 50_000 + "end", "," if ending == "csv" else "\t"
+    before = csv_module.field_size_limit()
+    (tmp_path / f"a.{ending}").write_text(f"text{between}label\n{text}{between}x\n")
+    config = DataConfig(file=f"a.{ending}", text="text", label="label", held_out=SplitConfig())
+    assert load_splits(config, folder=tmp_path)["held_out"].texts == ((text,),)
+    assert csv_module.field_size_limit() == before
+
+
+def test_a_folder_of_sets_names_them(tmp_path: Path) -> None:
+    datasets = pytest.importorskip("datasets")
+    rows = datasets.Dataset.from_dict({"text": ["a", "b"], "label": [0, 1]})
+    datasets.DatasetDict(train=rows, test=rows).save_to_disk(tmp_path / "saved")
+    config = DataConfig(file="saved", text="text", label="label", held_out=SplitConfig())
+    with pytest.raises(DataError, match="a folder for each set: test, train") as failure:
+        load_splits(config, folder=tmp_path)
+    assert failure.value.fix == "name one of them: saved/test"
+    one = config.model_copy(update={"file": "saved/test"})
+    assert load_splits(one, folder=tmp_path)["held_out"].labels == (0, 1)
 
 
 def test_a_missing_file_and_a_folder(tmp_path: Path) -> None:

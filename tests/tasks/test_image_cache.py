@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from stockpot.errors import ConfigError, DataError
+from stockpot.errors import ConfigError, DataError, OutputError
+from stockpot.outputs.partial import sibling
 from stockpot.tasks.image_cache import ImageCache
 from stockpot.tasks.image_sources import Labelled, read_items
 from tiny_images import tiny_image_folder
@@ -102,3 +106,58 @@ def test_all_images_that_cannot_be_taken_are_named_at_once(tmp_path: Path) -> No
     with pytest.raises(DataError, match="image 0 is damaged"):
         cache.pixels("c", 1, make)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_killed_process_left_is_removed_and_what_others_write_counts(tmp_path: Path) -> None:
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    ours = sibling(tmp_path / "other.npy", "partial")
+    left = ours.with_name(ours.name.replace(f"-{os.getpid()}-", f"-{ended.pid}-"))
+    for file in (ours, left):
+        file.write_bytes(b"\0" * 700)
+    cache = ImageCache(tmp_path, limit_bytes=2000)
+    cache.pixels("a", 10, filled(0))
+    assert (ours.exists(), left.exists()) == (True, False)
+    cache.pixels("b", 20, filled(0))
+    assert len(list(tmp_path.glob("*.npy"))) == 1  # 700 + 608 + 1088 is more than 2000
+
+
+def test_a_folder_that_may_only_be_read_gives_what_it_holds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache = ImageCache(tmp_path, limit_bytes=10**6)
+    made = np.array(cache.pixels("a", 10, filled(0)))
+    assert next(tmp_path.glob("*.npy")).stat().st_mode & 0o777 == 0o666 & ~_umask()  # colleagues may read it
+
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    for name in ("utime", "unlink"):
+        monkeypatch.setattr(os, name, refuse)
+    monkeypatch.setattr(Path, "open", refuse)
+    assert np.array_equal(cache.pixels("a", 10, lambda row: pytest.fail("made again")), made)
+    with pytest.raises(OutputError, match="cannot be written"):
+        cache.pixels("b", 10, filled(0))
+
+
+def _umask() -> int:
+    now = os.umask(0o022)
+    os.umask(now)
+    return now
+
+
+def test_another_process_may_remove_what_was_just_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache, make, n_made = ImageCache(tmp_path, limit_bytes=10**6), ImageCache._make, 0
+
+    def removed_at_first(self: ImageCache, path: Path, *rest: Any) -> None:
+        nonlocal n_made
+        n_made += 1
+        make(self, path, *rest)
+        if n_made <= limit:
+            path.unlink()
+
+    monkeypatch.setattr(ImageCache, "_make", removed_at_first)
+    limit = 2
+    assert cache.pixels("a", 10, filled(0)).shape == (10, 3, 4, 4)
+    assert n_made == 3
+    limit = 100
+    with pytest.raises(OutputError, match="removed again by other processes"):
+        cache.pixels("b", 10, filled(0))

@@ -225,3 +225,94 @@ def test_folders_named_like_images_are_none_and_classes_without_images_are_told(
     with pytest.raises(DataError, match="classes without an image") as failure:
         read_items(folder, Labelled(), name="photos")
     assert list(failure.value.problems) == ["emu: 1 files, '1.heic' first", "yak: 1 files, '1.heic' first"]
+
+
+# ---------------------------------------------------------------------------------------------------- nothing is lost
+
+
+def _cut_after_two_items(content: bytes) -> bytes:
+    return content[: 4 * 1024]
+
+
+def _damaged_in_the_middle(content: bytes) -> bytes:
+    return content[: 4 * 1024] + b"\xff" * 512 + content[4 * 1024 + 512 :]
+
+
+def _put_together(content: bytes) -> bytes:
+    return content + content
+
+
+@pytest.mark.parametrize("damage", [_cut_after_two_items, _damaged_in_the_middle, _put_together])
+def test_a_shard_that_tarfile_would_read_in_part_is_refused(damage, tmp_path: Path) -> None:
+    members = [(f"{number}.{ending}", b"1") for number in range(4) for ending in ("png", "cls")]
+    shard = write_tar(tmp_path / "a.tar", members)
+    assert len(read_items(shard, Labelled(), name="a.tar")) == 4
+    shard.write_bytes(damage(shard.read_bytes()))
+    with tarfile.open(shard) as opened:
+        assert len(list(opened)) in (4, 8)
+    with pytest.raises(DataError, match=r"cut off or damaged after \d.cls"):
+        read_items(shard, Labelled(), name="a.tar")
+
+
+def test_files_that_tar_keeps_as_links_are_items_too(tmp_path: Path) -> None:
+    for ending in ("png", "cls"):
+        (tmp_path / f"0.{ending}").write_bytes(ending.encode())
+        (tmp_path / f"1.{ending}").hardlink_to(tmp_path / f"0.{ending}")
+    names = [f"{number}.{ending}" for number in range(2) for ending in ("png", "cls")]
+    with tarfile.open(tmp_path / "a.tar", "w") as shard:
+        for name in names:
+            shard.add(tmp_path / name, arcname=name)
+    items = read_items(tmp_path / "a.tar", Labelled(), name="a.tar")
+    assert [(item.label, item.load()) for item in items] == [("cls", b"png")] * 2
+    (tmp_path / "2.png").symlink_to("0.png")
+    with tarfile.open(tmp_path / "b.tar", "w") as shard:
+        for name in [*names, "2.png"]:
+            shard.add(tmp_path / name, arcname=name)
+    with pytest.raises(DataError) as failure:
+        read_items(tmp_path / "b.tar", Labelled(), name="b.tar")
+    assert failure.value.problems == ("2.png: a link to 0.png, which is no file before it",)
+
+
+def test_links_in_class_folders_are_followed_and_those_that_lead_nowhere_told(tmp_path: Path) -> None:
+    folder, elsewhere = tiny_image_folder(tmp_path / "photos", 6), tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    for name in ("a.png", ".hidden.png", "Thumbs.db"):
+        (elsewhere / name).write_bytes(b"...")
+    cat = folder / "cat"
+    (cat / "more").symlink_to(elsewhere)
+    (cat / "circle").symlink_to(folder)
+    names = [item.name for item in read_items(folder, Labelled(), name="photos")]
+    assert [name for name in names if "/more/" in name or "/circle/" in name] == ["cat/more/a.png"]
+    assert len(names) == 7
+    (cat / "gone.png").symlink_to(tmp_path / "nowhere.png")
+    with pytest.raises(DataError) as failure:
+        read_items(folder, Labelled(), name="photos")
+    assert failure.value.problems == ("cat/gone.png",)
+
+
+def test_a_folder_for_each_set_holds_no_classes(tmp_path: Path) -> None:
+    for folder in ("train", "validation"):
+        tiny_image_folder(tmp_path / "photos" / folder, 3)
+    with pytest.raises(DataError, match="a folder for each set: train, validation") as failure:
+        read_items(tmp_path / "photos", Labelled(), name="photos/")
+    assert failure.value.fix == "name one of them: photos/train"
+    (tmp_path / "photos" / "validation").rename(tmp_path / "photos" / "bus")
+    assert {item.label for item in read_items(tmp_path / "photos", Labelled(), name="photos")} == {"train", "bus"}
+
+
+def test_parquet_is_read_one_row_group_at_a_time(tmp_path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    table = pa.table({"image": [bytes([row]) * 9 for row in range(50)], "label": [row % 3 for row in range(50)]})
+    pq.write_table(table, tmp_path / "a.parquet", row_group_size=4, use_dictionary=False)
+    items = read_items(tmp_path / "a.parquet", Labelled(), name="a.parquet")
+    for row in (0, 49, 3, 4, 48, 17, *range(50)):
+        assert (items[row].load(), items[row].label) == (bytes([row]) * 9, row % 3)
+    content = bytearray((tmp_path / "a.parquet").read_bytes())
+    start = pq.ParquetFile(tmp_path / "a.parquet").metadata.row_group(0).column(0).data_page_offset
+    content[start : start + 20] = b"\xff" * 20  # the description at the end is whole
+    (tmp_path / "b.parquet").write_bytes(content)
+    items = read_items(tmp_path / "b.parquet", Labelled(), name="b.parquet")
+    with pytest.raises(DataError, match=r"b.parquet: cannot be read"):
+        items[0].load()

@@ -166,3 +166,20 @@ def test_a_class_that_the_task_lacks_is_told_by_its_name() -> None:
 
 def test_other_names_are_another_content() -> None:
     assert digest(named([0, 1])["held_out"]) != digest(named([0, 1], RTE[::-1])["held_out"])
+
+
+@pytest.mark.parametrize("label", [10**6, 20190101, 10**30])
+def test_numbers_too_large_for_classes_are_refused_at_once(label: int) -> None:
+    with pytest.raises(DataError, match=f"the label {label} is no class number"):
+        encode_labels({"held_out": labelled("held_out", [1, label])})
+    names = [str(label), "1"]
+    assert encode_labels({"held_out": labelled("held_out", [1, label])}, names).ids["held_out"].tolist() == [1, 0]
+
+
+def test_names_that_differ_in_blanks_alone_are_one_name_written_twice() -> None:
+    held_out = {"held_out": labelled("held_out", ["very good", "good ", "good", "very  good", "bad"])}
+    with pytest.raises(DataError, match="differ in blanks alone") as failure:
+        encode_labels(held_out)
+    assert failure.value.problems == ("'good'", "'good '", "'very  good'", "'very good'")
+    with pytest.raises(DataError, match="none of: bad, good, very good"):
+        encode_labels(held_out, ["bad", "good", "very good"])

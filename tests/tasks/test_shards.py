@@ -130,3 +130,28 @@ def test_images_in_shards_of_several_sets(tmp_path: Path) -> None:
     assert len(found) == len(whole)
     with pytest.raises(DataError, match="several sets"):
         read_items(tmp_path / "data", Labelled(), name="data")
+
+
+def test_a_part_of_a_numbered_set_is_refused_and_a_pattern_may_still_choose_some(tmp_path: Path) -> None:
+    for number in (0, 1, 3):
+        csv(tmp_path / "data" / f"train-{number:05}-of-00004.csv", range(3 * number, 3 * number + 3))
+    for name in ("data", "data/train-*.csv"):
+        with pytest.raises(DataError, match=r"1 of its 4 files are missing, train-00002-of-00004\.csv"):
+            read(tmp_path / name)
+    assert read(tmp_path / "data" / "train-0000[01]-of-*.csv").n_rows == 6
+
+
+def test_older_numbered_sets_end_in_a_hash_of_their_own(tmp_path: Path) -> None:
+    for number, end in enumerate(("-0a1b", "-2c3d")):
+        csv(tmp_path / "data" / f"train-{number:05}-of-00002{end}.csv", range(2))
+    assert read(tmp_path / "data").n_rows == 4
+    (tmp_path / "data" / "train-00001-of-00002-2c3d.csv").unlink()
+    with pytest.raises(DataError, match="1 of its 2 files are missing"):
+        read(tmp_path / "data")
+
+
+def test_hidden_files_are_no_shards(tmp_path: Path) -> None:
+    for number in range(2):
+        csv(tmp_path / "data" / f"{number}.csv", range(3))
+        (tmp_path / "data" / f"._{number}.csv").write_bytes(b"\0\5\x16\7")  # what macOS leaves on other disks
+    assert read(tmp_path / "data").n_rows == read(tmp_path / "data" / "*.csv").n_rows == 6

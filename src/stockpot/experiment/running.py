@@ -23,6 +23,7 @@ from stockpot.engines.local import LocalEngine
 from stockpot.experiment.analysing import analyse_runs
 from stockpot.experiment.bench import TaskBench
 from stockpot.experiment.finishing import finish, finished_results
+from stockpot.experiment.moving import moving_notes
 from stockpot.experiment.preparing import prepare_splits
 from stockpot.experiment.progress import OnProgress, Progress, Stopwatch, kept_progress, step_line
 from stockpot.experiment.table import Choices, choose, tabulate
@@ -184,7 +185,12 @@ def _run(session: _Session) -> Results:
             bench,
             initialisation=start,
             experiment=canonical(config),
-            notes=(*bench.table_notes, *_diverged_note(session), *_notes(task)),
+            notes=(
+                *bench.table_notes,
+                *_diverged_note(session),
+                *_notes(task),
+                *moving_notes(config, session.pretrained),
+            ),
         )
     _analyse(session, ingredients, start.ingredients[0], bench)
     return finish(

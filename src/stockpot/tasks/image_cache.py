@@ -7,15 +7,16 @@ import json
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 from typing import Any
 
 import numpy as np
 
 from stockpot._cores import available_cores
 from stockpot.errors import ConfigError, DataError, OutputError
+from stockpot.outputs.partial import remove, sibling, sweep_stale
 from stockpot.tasks.image_sources import ImageItem
 from stockpot.tasks.tables import together
 
@@ -33,6 +34,8 @@ def bytes_kept(n: int, n_bytes: int) -> int:
         1505280128
     """
     return _HEADER_BYTES + n * n_bytes
+
+_ATTEMPTS = 5
 
 
 class ImageCache:
@@ -79,11 +82,16 @@ class ImageCache:
             OutputError: the folder cannot be written.
         """
         path = self._path(key)
-        if (kept := _mapped(path, n)) is None:
+        for _ in range(_ATTEMPTS):
+            if (kept := _mapped(path, n)) is not None:
+                with suppress(OSError):  # the least recently used go first; a folder may be there to be read alone
+                    os.utime(path)
+                return kept
             self._make(path, n, make)
-            kept = np.load(path, mmap_mode="r")
-        os.utime(path)  # the least recently used go first
-        return kept
+        raise OutputError(
+            f"{self.folder}: what is made is removed again by other processes that need its room",
+            fix="raise `cache_gib` under `data`, or name another `cache` folder",
+        )
 
     def holds(self, key: str, n: int) -> bool:
         """Whether the pixels of a key are there, whole."""
@@ -128,28 +136,42 @@ class ImageCache:
                 f"but the cache may hold {self.limit_bytes / 2**30:.3f}",
                 fix="raise `cache_gib` under `data`, or take fewer images",
             )
-        kept = sorted(self.folder.glob("*.npy"), key=lambda file: file.stat().st_mtime_ns)
-        total = sum(file.stat().st_size for file in kept)
-        for file in kept:
+        sweep_stale(self.folder)  # what a killed process left unfinished
+        files = [(stat.st_mtime_ns, stat.st_size, file) for file in self._entries() if (stat := _stat(file))]
+        total = sum(size for _, size, _ in files)
+        for _, size, file in sorted(files):
             if total + n_bytes <= self.limit_bytes:
                 break
-            total -= file.stat().st_size
-            file.unlink(missing_ok=True)  # who has it mapped keeps it
+            if file.suffix == ".npy":
+                with suppress(OSError):  # who has it mapped keeps it
+                    file.unlink(missing_ok=True)
+                    total -= size
+
+    def _entries(self) -> list[Path]:
+        """Pixels, and what other processes are writing."""
+        return [*self.folder.glob("*.npy"), *self.folder.glob(".*.npy.partial-*")]
 
     def _write(self, path: Path, write: Callable[[Any], object]) -> None:
         """Whole or not at all, also where two processes write the same."""
-        temporary: str | None = None
+        temporary = sibling(path, "partial")
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            with NamedTemporaryFile(dir=self.folder, prefix=".part-", delete=False) as file:
-                temporary = file.name
+            with temporary.open("xb") as file:
                 write(file)
-            Path(temporary).replace(path)
+            temporary.replace(path)
         except OSError as exc:
-            raise OutputError(f"{self.folder}: cannot be written: {exc}", fix="name another `cache` folder") from exc
+            fix = "name another `cache` folder under `data`, or make room"
+            raise OutputError(f"{self.folder}: cannot be written: {exc}", fix=fix) from exc
         finally:
-            if temporary is not None:
-                Path(temporary).unlink(missing_ok=True)
+            remove(temporary)
+
+
+def _stat(file: Path) -> os.stat_result | None:
+    """None where another process has removed it meanwhile."""
+    try:
+        return file.stat()
+    except OSError:
+        return None
 
 
 def _mapped(path: Path, n: int) -> np.ndarray[Any, Any] | None:

@@ -5,19 +5,23 @@ from __future__ import annotations
 import gzip
 import json
 import math
+import os
 import re
 import struct
 import tarfile
 import zlib
-from collections.abc import Callable, Sequence
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
+from itertools import accumulate
 from pathlib import Path
+from threading import Lock
 from typing import Any, TypeAlias
 
 import numpy as np
 
-from stockpot._shards import is_pattern, shards
+from stockpot._shards import check_no_sets, is_pattern, shards
 from stockpot.config import IMAGE_SUFFIXES
 from stockpot.errors import DataError, MissingExtraError
 from stockpot.tasks.tables import read_arrow, schema_class_names
@@ -144,7 +148,9 @@ def _folder_items(path: Path, name: str) -> list[ImageItem]:
             fix="move every image into the folder of its class",
         )
     classes = sorted(folder for folder in path.iterdir() if folder.is_dir() and not folder.name.startswith("."))
-    inside = {folder.name: sorted(f for f in folder.rglob("*") if _is_shown(f, folder)) for folder in classes}
+    check_no_sets(classes, name)
+    above = frozenset({os.path.realpath(path)})
+    inside = {folder.name: sorted(_files(folder, above)) for folder in classes}
     files = [(label, file) for label, found in inside.items() for file in found if _is_image(file)]
     _refuse(
         [
@@ -155,6 +161,11 @@ def _folder_items(path: Path, name: str) -> list[ImageItem]:
         f"{name}: there are classes without an image of a known ending",
         f"convert their files, or move the folders away; known: {', '.join(sorted(IMAGE_SUFFIXES))}",
     )
+    _refuse(
+        [file.relative_to(path).as_posix() for _, file in files if not file.is_file()],
+        f"{name}: links that lead nowhere",
+        "put the images where the links lead, or remove the links",
+    )
     return [ImageItem(file.relative_to(path).as_posix(), label, file.read_bytes, _stamp(file)) for label, file in files]
 
 
@@ -162,8 +173,17 @@ def _is_image(file: Path) -> bool:
     return file.suffix.lower() in IMAGE_SUFFIXES
 
 
-def _is_shown(file: Path, folder: Path) -> bool:
-    return file.is_file() and not any(part.startswith(".") for part in file.relative_to(folder).parts)
+def _files(folder: Path, above: frozenset[str]) -> Iterator[Path]:
+    """The files below a folder that are not hidden; links to folders are followed, but not back to those above."""
+    above |= {os.path.realpath(folder)}
+    with os.scandir(folder) as entries:  # which knows folders from files without asking for each
+        for entry in entries:
+            if entry.name.startswith("."):
+                continue
+            if not entry.is_dir():
+                yield Path(entry.path)
+            elif os.path.realpath(entry.path) not in above:
+                yield from _files(Path(entry.path), above)
 
 
 # ---------------------------------------------------------------------------------------------------------- shards
@@ -172,17 +192,17 @@ def _is_shown(file: Path, folder: Path) -> bool:
 def _tar_items(path: Path, labelled: Labelled) -> list[ImageItem]:
     """The webdataset layout: members that share a name up to its first dot are one item."""
     groups: dict[str, _Members] = {}
-    items, problems = [], []
-    with tarfile.open(path, "r:") as shard:
-        for member in shard:
-            folder, _, file = member.name.rpartition("/")
-            key, _, extension = file.partition(".")
-            if not member.isfile() or not key:
-                continue
-            members = groups.setdefault(f"{folder}/{key}" if folder else key, {})
-            if extension.lower() in members:
-                problems.append(f"{member.name}: stands in it twice")
-            members[extension.lower()] = (member.offset_data, member.size)
+    items: list[ImageItem] = []
+    problems: list[str] = []
+    for name, place in _tar_members(path, problems):
+        folder, _, file = name.rpartition("/")
+        key, _, extension = file.partition(".")
+        if not key:
+            continue
+        members = groups.setdefault(f"{folder}/{key}" if folder else key, {})
+        if extension.lower() in members:
+            problems.append(f"{name}: stands in it twice")
+        members[extension.lower()] = place
     stamp = _stamp(path)
     for key, members in groups.items():
         images, label = _tar_images(members, labelled.image), _tar_label(path, members, labelled.label)
@@ -198,6 +218,40 @@ def _tar_items(path: Path, labelled: Labelled) -> list[ImageItem]:
         f"`image` under `data` names the ending",
     )
     return items
+
+
+def _tar_members(path: Path, problems: list[str]) -> list[tuple[str, tuple[int, int]]]:
+    """Names, offsets and sizes of the files in a shard, to its very end; links that cannot be followed are problems.
+
+    Raises:
+        DataError: the shard is cut off or damaged on the way, which `tarfile` takes for its end.
+    """
+    found: dict[str, tuple[int, int]] = {}
+    members = []
+    with tarfile.open(path, "r:") as shard:
+        for member in shard:
+            # A file that tar met before under another name (a hard link) is kept as that name alone.
+            place = found.get(member.linkname) if member.islnk() else (member.offset_data, member.size)
+            if place is None or member.issym():
+                problems.append(f"{member.name}: a link to {member.linkname}, which is no file before it")
+            elif member.isfile() or member.islnk():
+                found[member.name] = place
+                members.append((member.name, place))
+        end = shard.offset
+    if members and not _only_zeros(path, end):
+        raise DataError(
+            f"{path.name}: cut off or damaged after {members[-1][0]}, or several shards in one file",
+            fix="fetch or write it again; give shards that were put together one by one",
+        )
+    return members
+
+
+def _only_zeros(path: Path, start: int) -> bool:
+    """Whether a file has bytes from there on, and zeros alone."""
+    with path.open("rb") as file:
+        file.seek(start)
+        blocks = iter(partial(file.read, 2**20), b"")
+        return not next(blocks, b"-").strip(b"\0") and not any(block.strip(b"\0") for block in blocks)
 
 
 def _tar_images(members: _Members, image: str) -> list[str]:
@@ -231,43 +285,82 @@ def _slice(path: Path, offset: int, size: int) -> bytes:
 
 
 def _table_items(path: Path, labelled: Labelled) -> list[ImageItem]:
-    table = _arrow_table(path, (labelled.image, labelled.label))
-    images, labels = table.column(labelled.image), table.column(labelled.label).to_pylist()
-    names = schema_class_names(table.schema, labelled.label)
     stamp, items, problems = _stamp(path), [], []
+    table, load = _arrow_table(path, (labelled.image, labelled.label), stamp)
+    labels = table.column(labelled.label).to_pylist()
+    names = schema_class_names(table.schema, labelled.label)
     for row, label in enumerate(labels):
         if label is None or isinstance(label, bool) or not isinstance(label, str | int):
             problems.append(f"row {row + 1}: label {label!r}")
             continue
         named = names[label] if isinstance(label, int) and 0 <= label < len(names) else label
-        items.append(ImageItem(f"{path.name}:{row + 1}", named, partial(_cell, images, row, path), stamp, names))
+        items.append(ImageItem(f"{path.name}:{row + 1}", named, partial(load, row), stamp, names))
     _refuse(problems, f"{path.name}: labels that are neither names nor integers", "mend or remove these rows")
     return items
 
 
-def _arrow_table(path: Path, columns: Sequence[str]) -> Any:
+def _arrow_table(path: Path, columns: tuple[str, str], stamp: str) -> tuple[Any, Callable[[int], bytes]]:
+    """The table, of Parquet the labels alone, and what gives the image of a row."""
     try:
         import pyarrow as pa
         import pyarrow.parquet as pq
     except ModuleNotFoundError as exc:
         raise MissingExtraError("pyarrow", extra="hf", needed_for=f"reading {path.name}") from exc
+    image, label = columns
     try:
-        table = pq.read_table(path, partitioning=None) if path.suffix.lower() in _PARQUET else read_arrow(path)
+        if path.suffix.lower() in _PARQUET:
+            with pq.ParquetFile(path) as file:
+                _check_columns(path, columns, file.schema_arrow.names)
+                groups = [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)]
+                table = file.read(columns=[label])
+            ends = list(accumulate(groups))
+            return table, partial(_parquet_cell, path, stamp, image, ends)
+        table = read_arrow(path)
+        _check_columns(path, columns, table.column_names)
     except pa.ArrowException as exc:
         raise DataError(f"{path.name}: cannot be read: {exc}", fix="mend or replace it") from exc
-    if missing := [column for column in columns if column not in table.column_names]:
+    return table, partial(_cell, path, table.column(image), 0)
+
+
+def _check_columns(path: Path, wanted: Sequence[str], there: Sequence[str]) -> None:
+    if missing := [column for column in wanted if column not in there]:
         raise DataError(
-            f"{path.name}: no column {', '.join(missing)}; there is {', '.join(table.column_names)}",
+            f"{path.name}: no column {', '.join(missing)}; there is {', '.join(there)}",
             fix="name the columns with `image` and `label` under `data`",
         )
-    return table.select(list(columns))
 
 
-def _cell(column: Any, row: int, path: Path) -> bytes:
-    value = column[row].as_py()
+def _parquet_cell(path: Path, stamp: str, column: str, ends: Sequence[int], row: int) -> bytes:
+    group = bisect_right(ends, row)
+    with _ONE_READER:  # others wait for the group that is being read, and do not read it, too
+        images = _row_group(path, stamp, column, group)
+    return _cell(path, images, ends[group] - len(images), row)
+
+
+_ONE_READER = Lock()
+
+
+@lru_cache(maxsize=8)
+def _row_group(path: Path, _stamp: str, column: str, group: int) -> Any:
+    """The images of one row group: those of all files may be more than the memory holds."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        with pq.ParquetFile(path) as file:
+            return file.read_row_group(group, columns=[column]).column(column)
+    except (pa.ArrowException, OSError) as exc:
+        raise DataError(f"{path.name}: cannot be read: {exc}", fix="mend or replace it") from exc
+
+
+def _cell(path: Path, images: Any, start: int, row: int) -> bytes:
+    value = images[row - start].as_py()
     content = value.get("bytes") if isinstance(value, dict) else value
     if not isinstance(content, bytes):
-        raise DataError(f"{path.name}, row {row + 1}: the image is no bytes", fix="embed the images in the file")
+        raise DataError(
+            f"{path.name}, row {row + 1}: the image is no bytes",
+            fix="embed the images in the file, as `save_to_disk` and `push_to_hub` of `datasets` do",
+        )
     return content
 
 

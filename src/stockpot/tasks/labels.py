@@ -15,6 +15,7 @@ from stockpot.tasks.tables import nearest, raise_problems
 
 __all__ = ["EncodedLabels", "class_names", "encode_labels", "encode_numbers"]
 
+_MOST_CLASSES = 1_000_000
 _INTEGER = re.compile(r"-?(?:0|[1-9][0-9]*)")  # "007" stays a name
 
 
@@ -102,7 +103,8 @@ def _names_in(splits: Mapping[str, Split]) -> list[str]:
     """What train and held_out hold.
 
     Raises:
-        DataError: numbers with a fraction, which are hardly names of classes: each would be a class of its own.
+        DataError: numbers with a fraction, or far too large, which are hardly names of classes: each would be a class
+            of its own, or stand for millions; names that differ in blanks alone.
     """
     everything = [label for split in splits.values() for label in split.labels]
     if everything and not any(isinstance(label, int) or finite_number(label) is None for label in everything):
@@ -113,9 +115,18 @@ def _names_in(splits: Mapping[str, Split]) -> list[str]:
     found = {label for name in ("train", "held_out") if name in splits for label in splits[name].labels}
     integers = [label for label in found if isinstance(label, int)]
     if integers:
+        if max(integers) >= _MOST_CLASSES:
+            raise DataError(
+                f"the label {max(integers)} is no class number: there would be as many classes",
+                fix="correct `label`; numbers that are names (ids, dates) go under `labels`",
+            )
         # Class numbers, not merely names: a small held-out split may lack a class, and the others must not move up.
         return [str(number) for number in range(max(integers) + 1)]
-    return sorted(str(label) for label in found)
+    names = sorted(str(label) for label in found)
+    alike = Counter(" ".join(name.split()) for name in names)
+    problems = [repr(name) for name in names if alike[" ".join(name.split())] > 1]
+    raise_problems(problems, "labels that differ in blanks alone", fix="write them alike, or list them as `labels`")
+    return names
 
 
 def _numbers(names: Sequence[str], splits: Sequence[Split]) -> dict[Label, int]:

@@ -69,5 +69,5 @@ def _from_hub(reference: str) -> Path:
         offline = " (HF_HUB_OFFLINE is set)" if os.environ.get("HF_HUB_OFFLINE") else ""
         raise CheckpointError(
             f"{reference!r} is no local folder, and the hub gave no such model{offline}: {type(exc).__name__}",
-            fix="check the path or the hub id, and the connection",
+            fix="check the path or the hub id, and the connection; `hf auth login` for what is gated or private",
         ) from exc

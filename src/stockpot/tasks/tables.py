@@ -10,17 +10,18 @@ import io
 import json
 import lzma
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from stockpot._shards import shards
+from stockpot._shards import check_no_sets, shards
 from stockpot.errors import DataError, MissingExtraError
 
 __all__ = ["Table", "nearest", "raise_problems", "read_arrow", "read_table", "schema_class_names", "together"]
 
 _MAX_PROBLEMS_SHOWN = 10
+_LONGEST_FIELD = 2**31 - 1  # the largest that csv takes on every system
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +71,7 @@ def read_table(path: Path, columns: Iterable[str], *, name: str, header: Sequenc
     wanted = tuple(dict.fromkeys(columns))
     files = shards(path, _is_table, name=name)
     if not files:
+        check_no_sets(sorted(folder for folder in path.iterdir() if folder.is_dir()), name)
         raise DataError(f"{name} is a folder without tables; known: {_known()}", fix="correct `file`")
     if files == [path]:
         return _read_file(path, wanted, name, header)
@@ -226,11 +228,10 @@ def _read_csv(text: str, wanted: Sequence[str], name: str, header: Sequence[str]
 
 def _read_separated(reader: Any, wanted: Sequence[str], name: str, given: Sequence[str] | None) -> Table:
     rows = _numbered_rows(reader, name)
-    header = list(given) if given is not None else next(rows, (0, None))[1]
-    if header is None:
+    if given is None and not rows:
         raise DataError(f"{name} is empty", fix="give a file with a header and rows")
+    header, body = (list(given), rows) if given is not None else (rows[0][1], rows[1:])
     _check_columns(header, wanted, name)
-    body = list(rows)
     ragged = (
         f"line {line}: {len(row)} fields where the header has {len(header)}"
         for line, row in body
@@ -242,17 +243,18 @@ def _read_separated(reader: Any, wanted: Sequence[str], name: str, given: Sequen
     return Table(columns, [line for line, _ in body])
 
 
-def _numbered_rows(reader: Any, name: str) -> Iterator[tuple[int, list[str]]]:
+def _numbered_rows(reader: Any, name: str) -> list[tuple[int, list[str]]]:
     """Rows that are not blank, with the line each ends in."""
+    usual = csv.field_size_limit(_LONGEST_FIELD)  # csv's own limit, 128 KiB, is less than a long document
     try:
-        for row in reader:
-            if row:
-                yield reader.line_num, row
+        return [(reader.line_num, row) for row in reader if row]
     except csv.Error as exc:
         raise DataError(
             f"{name}, line {reader.line_num}: {exc}",
             fix="mend the quotes, or save the file as .tsv, where quotes are text",
         ) from exc
+    finally:
+        csv.field_size_limit(usual)
 
 
 def _check_columns(there: Sequence[str], wanted: Sequence[str], name: str) -> None:
