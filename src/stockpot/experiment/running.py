@@ -33,6 +33,7 @@ from stockpot.recipes import single
 from stockpot.records import Results
 from stockpot.sweeps.checks import check_plan
 from stockpot.sweeps.head import prepare_initialisation
+from stockpot.sweeps.plan import warm_up_notes
 from stockpot.sweeps.sweep import diverged_runs, has_ended, plan_runs, run_sweep, terse
 from stockpot.tasks import load_task, model_folder
 from stockpot.tasks.hardware import visible_gpus
@@ -198,7 +199,7 @@ def _run(session: _Session) -> Results:
             bench,
             initialisation=start,
             experiment=canonical(config),
-            notes=(*bench.table_notes, *_diverged_note(session), *_notes(task)),
+            notes=(*bench.table_notes, *_diverged_note(session), *_warm_up_note(session, task), *_notes(task)),
         )
     return finish(
         results,
@@ -290,6 +291,11 @@ def _diverged_note(session: _Session) -> tuple[str, ...]:
     if not diverged:
         return ()
     return (f"Of {len(runs)} runs {len(diverged)} diverged and left no ingredient: {', '.join(diverged)}.",)
+
+
+def _warm_up_note(session: _Session, task: TextClassification) -> tuple[str, ...]:
+    runs = [run.settings for run in plan_runs(session.config.sweep)]
+    return tuple(warm_up_notes(runs, task.n_examples("train")))
 
 
 def _notes(task: TextClassification) -> tuple[str, ...]:

@@ -146,7 +146,7 @@ def _check_finite(model: torch.nn.Module) -> None:
 
 
 def _rows_per_gpu(batch_size: int, device: str) -> int:
-    """A part of a step, for the Trainer takes all GPUs that this worker sees: `batch_size` is that of the whole step."""
+    """A part of a step, for the Trainer takes all GPUs that a worker sees: `batch_size` is that of the whole step."""
     return batch_size // max(1, len(visible_gpus(device)))
 
 
