@@ -44,6 +44,19 @@ def whoami(payload: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def variable(payload: dict[str, Any]) -> str | None:
+    """Once so many workers are there; the first of a sort dies."""
+    if "meet" in payload:
+        folder = Path(payload["folder"])
+        (folder / str(os.getpid())).touch()
+        while len(list(folder.iterdir())) < payload["meet"]:
+            time.sleep(0.01)
+    if "marker" in payload and not Path(payload["marker"]).exists():
+        Path(payload["marker"]).touch()
+        os._exit(1)
+    return os.environ.get(payload["name"])
+
+
 def die_once(payload: dict[str, Any]) -> int:
     """Dies in the middle the first time, as told by a file."""
     marker = Path(payload["marker"])

@@ -14,7 +14,7 @@ from stockpot.errors import StockpotError
 class InProcess:
     """The seam of `stockpot.engines`, the last job first, without any worker."""
 
-    def __init__(self, workers: int | None = None) -> None:
+    def __init__(self, workers: int | None = None, gpus: Sequence[str] = ()) -> None:
         self.workers = workers
 
     def run(

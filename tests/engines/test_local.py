@@ -90,6 +90,41 @@ def test_workers_are_processes_that_stay_and_have_one_thread(monkeypatch: pytest
     assert os.environ["OMP_NUM_THREADS"] == "7"
 
 
+@pytest.mark.parametrize(
+    ("workers", "n_jobs", "seen"),
+    [(None, 3, ["a", "b", "c"]), (3, 3, ["a", "b", "c"]), (1, 2, ["a,b,c", "a,b,c"]), (4, 4, ["a", "a", "b", "c"])],
+)
+def test_every_worker_sees_its_share_of_the_gpus(
+    tmp_path: Path, workers: int | None, n_jobs: int, seen: list[str]
+) -> None:
+    payload = {"name": "CUDA_VISIBLE_DEVICES", "folder": str(tmp_path), "meet": 1 if workers == 1 else n_jobs}
+    results = LocalEngine(workers=workers, gpus=("a", "b", "c")).run("engine_jobs:variable", jobs(*[payload] * n_jobs))
+    assert sorted(result.value for result in results) == seen
+
+
+def test_the_successor_of_a_dead_worker_has_its_gpu(tmp_path: Path) -> None:
+    (tmp_path / "met").mkdir()
+    payload = {"name": "CUDA_VISIBLE_DEVICES", "folder": str(tmp_path / "met"), "meet": 2}
+    dying = {**payload, "marker": str(tmp_path / "marker")}
+    waiting = {**payload, "meet": 3}  # for the successor, so that it does not take over the job itself
+    results = LocalEngine(gpus=("7", "8")).run("engine_jobs:variable", jobs(dying, waiting))
+    assert [(result.value, result.attempts) for result in results] == [("7", 2), ("8", 1)]
+
+
+def test_without_gpus_nothing_is_said_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5")
+    (result,) = LocalEngine(workers=1).run("engine_jobs:variable", jobs({"name": "CUDA_VISIBLE_DEVICES"}))
+    assert result.value == "5"
+
+
+@pytest.mark.parametrize("name", ["WORLD_SIZE", "RANK", "LOCAL_RANK", "MASTER_PORT", "ACCELERATE_MIXED_PRECISION"])
+def test_a_worker_is_no_part_of_a_launch(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv(name, "1")
+    (result,) = LocalEngine(workers=1).run("engine_jobs:variable", jobs({"name": name}))
+    assert result.error is None
+    assert result.value is None
+
+
 def test_never_more_workers_than_asked_for() -> None:
     results = LocalEngine(workers=2).run("engine_jobs:whoami", jobs(*[{"seconds": 0.02}] * 8))
     assert len({result.value["pid"] for result in results}) <= 2

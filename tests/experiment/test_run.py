@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stockpot.errors import OutputError, RunError
-from stockpot.experiment import run, sweep
+from stockpot.errors import ConfigError, OutputError, RunError
+from stockpot.experiment import run, running, sweep
 from stockpot.journal import Journal, soup_key
 from stockpot.recipes import single
 from stockpot.records import read_results, read_soup
@@ -255,3 +255,27 @@ def test_soups_are_records_of_what_was_tried(finished) -> None:
     assert len(soup.steps) == 3
     assert [step.ingredient for step in soup.steps if step.accepted] == list(soup.ingredients)
     assert {i.settings["learning_rate"] for i in soup.ingredients}
+
+
+def test_runs_are_spread_over_the_gpus(experiment, tmp_path, monkeypatch, in_process) -> None:
+    asked: list[tuple[int | None, tuple[str, ...]]] = []
+    usual = running.LocalEngine
+
+    def engine(*, workers: int | None, gpus: tuple[str, ...]):
+        asked.append((workers, gpus))
+        return usual(workers=workers)
+
+    monkeypatch.setattr(running, "LocalEngine", engine)
+    monkeypatch.setattr(running, "visible_gpus", lambda device: ("2", "5", "6"))
+    sweep(experiment, tmp_path / "out")
+    assert asked == [(None, ("2", "5", "6"))]
+    with pytest.raises(ConfigError, match="batches of 8 cannot be shared by the 3 GPUs"):
+        sweep(experiment, tmp_path / "other", n_workers=1)
+
+
+def test_a_launcher_of_several_processes_is_refused_before_anything(experiment, tmp_path, monkeypatch) -> None:
+    for name, value in {"RANK": "1", "WORLD_SIZE": "2"}.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigError, match="started this command 2 times at once"):
+        run(experiment, tmp_path / "out")
+    assert not list(tmp_path.iterdir())

@@ -33,3 +33,10 @@ def test_each_problem_once(start: Path) -> None:
 def test_what_can_be_meant_passes(start: Path) -> None:
     runs = [PlannedRun("run-0", {"freeze": ("*embeddings*",), "label_smoothing": 0.1}), PlannedRun("run-1", {})]
     check_plan(runs, start, task=_task())
+
+
+def test_batches_that_the_gpus_of_a_run_cannot_share(start: Path) -> None:
+    runs = [PlannedRun("run-0", {"batch_size": 32}), PlannedRun("run-1", {"batch_size": 33})]
+    check_plan(runs, start, task=_task(), n_gpus=1)
+    with pytest.raises(ConfigError, match="batches of 33 cannot be shared by the 2 GPUs"):
+        check_plan(runs, start, task=_task(), n_gpus=2)

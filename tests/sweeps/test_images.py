@@ -305,6 +305,10 @@ def test_a_larger_magnitude_of_rand_augment_does_more() -> None:
         (["encoder.block.0.layer.0.w", "encoder.block.0.layer.1.w", "encoder.block.1.layer.0.w"], [1, 1, 2]),
         (["conv1.w", "layer1.0.conv1.w", "layer1.1.conv1.w", "layer2.0.conv1.w", "fc.w"], [0, 1, 2, 3, 4]),
         (["a.stages.0.layers.0.w", "a.stages.0.layers.1.layer.0.w", "a.stages.1.layers.0.w"], [1, 2, 3]),
+        (["conv_stem.w", "blocks.0.0.w", "blocks.0.1.w", "blocks.1.0.w", "conv_head.w"], [0, 1, 2, 3, 4]),
+        (["bert.layer.0.w", "bert.layer.1.w", "bert.rel_embeddings.w", "classifier.w"], [1, 2, 0, 3]),
+        (["shared.w", "encoder.block.0.w", "encoder.norm.w", "decoder.block.0.w", "decoder.norm.w"], [0, 1, 1, 2, 3]),
+        (["a.encoder.layers.0.w", "a.decoder.embed_positions.w", "a.decoder.layers.0.w"], [1, 0, 2]),
     ],
 )
 def test_depths_of_other_architectures(names: list[str], depths: list[int]) -> None:
@@ -317,16 +321,12 @@ def test_a_network_without_blocks_has_no_layer_decay() -> None:
         layered_groups(model, learning_rate=1.0, weight_decay=0.0, decay=0.5, decayed=[])
 
 
-def test_a_step_has_the_same_rows_on_any_number_of_devices(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_step_has_the_same_rows_on_any_number_of_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
     from stockpot.sweeps import fine_tuning
 
-    assert fine_tuning._n_devices("cpu") == 1
+    assert fine_tuning._rows_per_gpu(32, "cpu") == 32
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
-    assert fine_tuning._n_devices("cuda") == 4
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    assert fine_tuning._n_devices("cpu") == 2
-    with pytest.raises(ConfigError, match="cannot be shared by 3"):
-        fine_tuning._rows_per_device(32, 3)
+    assert fine_tuning._rows_per_gpu(32, "cuda") == 8
 
 
 def test_preprocessing_goes_along_under_the_name_that_it_has(tmp_path: Path) -> None:

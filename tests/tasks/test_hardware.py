@@ -9,7 +9,7 @@ import torch
 
 from stockpot.errors import ConfigError, MissingExtraError
 from stockpot.tasks import hardware
-from stockpot.tasks.hardware import choose_hardware, import_hf, single_threaded
+from stockpot.tasks.hardware import choose_hardware, import_hf, single_threaded, visible_gpus
 
 
 def test_what_is_asked_for_is_taken() -> None:
@@ -52,3 +52,16 @@ def test_one_thread_and_back_even_after_an_error() -> None:
     with pytest.raises(ValueError, match="mine"):
         fail()
     assert torch.get_num_threads() == before
+
+
+@pytest.mark.parametrize(
+    ("listed", "n", "names"),
+    [(None, 2, ("0", "1")), ("3, 1", 2, ("3", "1")), ("GPU-8f, 2,9", 2, ("GPU-8f", "2")), ("", 0, ())],
+)
+def test_gpus_are_called_as_the_environment_calls_them(monkeypatch, listed, n, names) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: n)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if listed is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", listed)
+    assert visible_gpus("cuda") == names
+    assert visible_gpus("cpu") == ()

@@ -50,7 +50,8 @@ Fresh: TypeAlias = Annotated[
     bool, typer.Option("--fresh", help="Start over; what is there stays until the new result is whole.")
 ]
 Workers: TypeAlias = Annotated[
-    int | None, typer.Option("--workers", min=1, help="Worker processes; default: the cores.", show_default=False)
+    int | None,
+    typer.Option("--workers", min=1, help="Worker processes; default: one per GPU, else per core.", show_default=False),
 ]
 
 Significance: TypeAlias = Annotated[

@@ -59,7 +59,7 @@ class RunSettings(Settings):
 
     Args:
         learning_rate: peak of the schedule, > 0; 2e-5 lies in the range recommended for BERT (Devlin et al. 2019).
-        weight_decay: AdamW's decoupled decay, >= 0 (Loshchilov and Hutter 2019).
+        weight_decay: AdamW's decoupled decay of matrices, >= 0; vectors have none (Loshchilov and Hutter 2019).
         epochs: passes over the training split, whole, >= 1.
         batch_size: examples per step, >= 1.
         warmup_ratio: share of the steps in which the rate rises linearly, [0, 1).
@@ -69,7 +69,8 @@ class RunSettings(Settings):
         dropout: probability in every dropout layer, [0, 1); None keeps the model's own.
         freeze: globs over parameter names (as `model.named_parameters` gives them) that are not trained.
         max_grad_norm: gradient norm above which gradients are scaled down; 0 switches it off.
-        layer_decay: factor of the learning rate from each block to the one before it, (0, 1] (Clark et al. 2020).
+        layer_decay: factor of the learning rate from each block to the one before it, (0, 1]; embeddings have the
+            lowest rate (Clark et al. 2020).
         ema_decay: of the exponential moving average of the weights, [0, 1); 0: none. The average is an ingredient of
             its own, NAME-ema.
         flip: images: mirrored left to right half the time.

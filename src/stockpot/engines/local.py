@@ -17,6 +17,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from itertools import count
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection, wait
 from typing import IO, Any
@@ -25,7 +26,7 @@ from stockpot._cores import available_cores
 from stockpot.engines.seam import Job, Result
 from stockpot.errors import RunError
 
-__all__ = ["LocalEngine"]
+__all__ = ["LocalEngine", "gpus_of_worker"]
 
 #: Set before the first import of a worker; thread pools are sized when their library is loaded.
 ONE_THREAD: Mapping[str, str] = {
@@ -34,6 +35,13 @@ ONE_THREAD: Mapping[str, str] = {
     "OPENBLAS_NUM_THREADS": "1",
     "TOKENIZERS_PARALLELISM": "false",
 }
+
+#: What launchers (accelerate, torchrun) tell the processes that they start: a worker is none of those, and would wait
+#: for others, or train in another precision than it is told.
+_LAUNCHERS = ("ACCELERATE_", "TORCHELASTIC_", "FSDP_")
+_OF_LAUNCHERS = frozenset(
+    {"WORLD_SIZE", "RANK", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "GROUP_RANK", "ROLE_RANK", "MASTER_ADDR", "MASTER_PORT"}
+)
 
 # The parent's module path is passed on, so that a worker finds what the parent finds.
 _BOOTSTRAP = (
@@ -56,10 +64,13 @@ class LocalEngine:
     Needs a POSIX system. Several threads may call `run`: runs share nothing.
 
     Args:
-        workers: how many at once, at least 1; None for one per core that this process may use.
+        workers: how many at once, at least 1; None for one per GPU, or where there are none per core that this process
+            may use.
         retries: how often a job is started again after the death of its worker.
         initializer: ``package.module:function`` called without arguments in every worker before its first job.
-        environment: variables of the workers, on top of this process's own and of `ONE_THREAD`.
+        environment: variables of the workers, on top of this process's own (but what launchers set) and of
+            `ONE_THREAD`.
+        gpus: as CUDA_VISIBLE_DEVICES names them; each worker sees those of `gpus_of_worker` alone.
         show_output: pass on what workers print to this process's standard error.
 
     Example:
@@ -72,6 +83,7 @@ class LocalEngine:
     retries: int = 1
     initializer: str | None = None
     environment: Mapping[str, str] = field(default_factory=dict)
+    gpus: Sequence[str] = ()
     show_output: bool = False
 
     def __post_init__(self) -> None:
@@ -106,6 +118,20 @@ class LocalEngine:
         return run.results()
 
 
+def gpus_of_worker(number: int, gpus: Sequence[str], n_workers: int) -> Sequence[str]:
+    """Which GPUs a worker sees: equal shares, those that are over idle; with more workers than GPUs, one in turn.
+
+    Example:
+        >>> [gpus_of_worker(number, ["0", "1", "2", "3", "4"], 2) for number in (0, 1)]
+        [['0', '1'], ['2', '3']]
+        >>> [gpus_of_worker(number, ["0", "1"], 3) for number in (0, 1, 2)]
+        [['0'], ['1'], ['0']]
+    """
+    share = max(1, len(gpus) // n_workers)
+    first = number * share % max(1, len(gpus))
+    return gpus[first : first + share]
+
+
 def _ignore(_: object) -> None:
     pass
 
@@ -130,7 +156,7 @@ class _Run:
         self._attempts = [0] * len(jobs)
         self._result_by_job: dict[int, Result] = {}
         self._workers: list[_Worker] = []
-        self._width = engine.workers or available_cores()
+        self._width = engine.workers or len(engine.gpus) or available_cores()
 
     def work(self) -> None:
         """Until every job has a result."""
@@ -160,9 +186,21 @@ class _Run:
             if worker is None:
                 if len(self._workers) >= self._width:
                     return
-                worker = _Worker.start(self._engine)
+                worker = self._start()
                 self._workers.append(worker)
             self._give(worker, self._waiting.popleft())
+
+    def _start(self) -> _Worker:
+        number = next(number for number in count() if all(number != worker.number for worker in self._workers))
+        gpus = gpus_of_worker(number, self._engine.gpus, self._width)
+        seen = {"CUDA_VISIBLE_DEVICES": ",".join(gpus)} if gpus else {}
+        environment = {
+            **{name: value for name, value in os.environ.items() if not _is_of_launcher(name)},
+            **ONE_THREAD,
+            **seen,
+            **self._engine.environment,
+        }
+        return _Worker.start(number, environment, show_output=self._engine.show_output)
 
     def _give(self, worker: _Worker, number: int) -> None:
         job = self._jobs[number]
@@ -209,8 +247,12 @@ class _Run:
 
 @dataclass(slots=True, eq=False)
 class _Worker:
-    """A process, the parent's end of its socket, its output (both streams), and the job it has."""
+    """A process, the parent's end of its socket, its output (both streams), and the job it has.
 
+    `number` is the lowest that no other has: the next one takes that of a worker that died, and so its GPUs.
+    """
+
+    number: int
     process: subprocess.Popen[bytes]
     connection: Connection
     output: IO[bytes]
@@ -221,14 +263,14 @@ class _Worker:
     output_has_ended: bool = False
 
     @classmethod
-    def start(cls, engine: LocalEngine) -> _Worker:
+    def start(cls, number: int, environment: Mapping[str, str], *, show_output: bool) -> _Worker:
         ours, theirs = Pipe()
         with theirs:
             arguments = [str(theirs.fileno()), str(os.getpid()), *(path for path in sys.path if isinstance(path, str))]
             with _translated():
                 process = subprocess.Popen(
                     [sys.executable, "-c", _BOOTSTRAP, *arguments],
-                    env={**os.environ, **ONE_THREAD, **engine.environment},
+                    env=environment,
                     pass_fds=[theirs.fileno()],
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.PIPE,
@@ -237,7 +279,7 @@ class _Worker:
                 )
         assert process.stdout is not None
         os.set_blocking(process.stdout.fileno(), False)
-        return cls(process, ours, process.stdout, engine.show_output)
+        return cls(number, process, ours, process.stdout, show_output)
 
     def channels(self) -> list[Any]:
         """What to wait on."""
@@ -293,6 +335,10 @@ class _Worker:
             text += "; it was killed from outside, or by the system for want of memory (try fewer workers)"
         tail = self.tail.decode(errors="replace").strip()
         return f"{text}\nthe last it said:\n{tail}" if tail else text
+
+
+def _is_of_launcher(name: str) -> bool:
+    return name in _OF_LAUNCHERS or name.startswith(_LAUNCHERS)
 
 
 @contextmanager

@@ -35,6 +35,7 @@ def plan_lines(plan: Plan) -> Iterator[str]:
         f"{_size(plan.evaluation_bytes)} for evaluation"
     )
     yield from (f"not known here: {note}" for note in plan.notes)
+    yield from (f"warning: {note}" for note in plan.warnings)
 
 
 def _settings(runs: Sequence[Mapping[str, Any]]) -> Iterator[str]:

@@ -10,15 +10,20 @@ from typing import Any
 
 from stockpot.analysis.count import model_counts
 from stockpot.checkpoints import open_checkpoint
-from stockpot.config import AnalysisConfig, ExperimentConfig, ImageTaskConfig, resolve_file, resolve_model
+from stockpot.config import AnalysisConfig, ClipTaskConfig, ExperimentConfig, ImageTaskConfig, resolve_model
 from stockpot.errors import StockpotError
+from stockpot.experiment.plan_examples import count_examples
 from stockpot.experiment.running import WRITTEN_METHODS
-from stockpot.sweeps.plan import plan_runs
+from stockpot.sweeps.plan import plan_runs, warm_up_notes
 
 __all__ = ["Plan", "plan"]
 
 #: Bytes a parameter: fp32 weights, gradients and AdamW's two moments; weights and a float64 running sum.
 _TRAINING_BYTES, _EVALUATION_BYTES = 16, 12
+#: The page, which carries what draws it.
+_PAGE_BYTES = 2_000_000
+#: What is trained of a whole dual encoder: its image tower, as transformers and open_clip name it.
+_IMAGE_TOWER = ("vision_model.", "visual_projection.", "visual.", "head.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,10 +40,11 @@ class Plan:
         forward: stage -> examples passed forward, at most: early rejection and ties with what is known save some.
         learned_examples: passed forward and backward by learned soups, at most.
         parameters: of the network.
-        disk_bytes: runs, shared start, soups and predictions.
-        worker_bytes: weights, gradients and moments of one run under way; activations come on top.
+        disk_bytes: runs, shared start, soups, predictions and the page.
+        worker_bytes: weights, gradients, moments and moving average of one run under way; activations come on top.
         evaluation_bytes: weights and running sum of the network that is scored; activations come on top.
         notes: what is not known, and why.
+        warnings: what is hardly meant.
     """
 
     name: str
@@ -54,6 +60,7 @@ class Plan:
     worker_bytes: int | None
     evaluation_bytes: int | None
     notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
 def plan(config: ExperimentConfig) -> Plan:
@@ -73,7 +80,7 @@ def plan(config: ExperimentConfig) -> Plan:
     """
     runs = tuple(run.settings for run in plan_runs(config.sweep))
     k = len(runs) + sum(bool(run.get("ema_decay")) for run in runs)
-    examples, notes = _examples(config)
+    examples, notes = count_examples(config)
     n_train = examples["train"]
     steps = training = None
     if n_train is not None:
@@ -83,6 +90,7 @@ def plan(config: ExperimentConfig) -> Plan:
     weights = None if parameters is None else 4 * parameters
     folders = k + 1 + sum(name in WRITTEN_METHODS for name in ("best", *config.recipes))
     predictions = _prediction_bytes(config, k, examples)
+    training_bytes = _TRAINING_BYTES + 4 * any(run.get("ema_decay") for run in runs)
     return Plan(
         name=config.name,
         runs=runs,
@@ -93,10 +101,11 @@ def plan(config: ExperimentConfig) -> Plan:
         forward=_forward(config, k, examples),
         learned_examples=_learned(config, examples["held_out"]),
         parameters=parameters,
-        disk_bytes=None if weights is None else folders * weights + (predictions or 0),
-        worker_bytes=None if parameters is None else _TRAINING_BYTES * parameters,
+        disk_bytes=None if weights is None else folders * weights + (predictions or 0) + _PAGE_BYTES,
+        worker_bytes=None if parameters is None else training_bytes * parameters,
         evaluation_bytes=None if parameters is None else _EVALUATION_BYTES * parameters,
         notes=(*notes, *why, *_decoded_note(config, examples)),
+        warnings=tuple(warm_up_notes(runs, n_train)) if n_train is not None else (),
     )
 
 
@@ -108,52 +117,6 @@ def _decoded_note(config: ExperimentConfig, examples: Mapping[str, int | None]) 
     return [f"disk for {n:,} decoded images: {n * 3 * 224 * 224 / 2**30:.2f} GiB where each has 224 x 224 pixels"]
 
 
-def _examples(config: ExperimentConfig) -> tuple[dict[str, int | None], list[str]]:
-    """Rows of each split as far as the file says them, or a file of theirs is small enough to be counted."""
-    data: Any = config.task.data
-    found: dict[str, int | None] = {}
-    for name, split in data.splits.items():
-        found[name] = _rows(split, data, config.task.folder)
-    for name, shift in data.shifts.items():
-        whole = found.get("test") if shift.of else _rows(shift, data, config.task.folder)
-        found[f"shift:{name}"] = shift.first if shift.first is not None else whole
-    said = config.expected.examples if config.expected is not None else {}
-    taken = [name for name, n in found.items() if n is None and name in said]
-    found |= {name: said[name] for name in taken}
-    unknown = [name for name, n in found.items() if n is None]
-    notes = [f"examples of {', '.join(unknown)}: not stated as rows, and not counted from here"] if unknown else []
-    notes += [f"examples of {', '.join(taken)}: not counted, but taken from `expected` in the file"] if taken else []
-    return found, notes
-
-
-def _rows(split: Any, data: Any, folder: Path) -> int | None:
-    if getattr(split, "rows", None) is not None:
-        return int(split.rows)
-    given = getattr(split, "path", None) or getattr(split, "file", None)
-    given = given or getattr(data, "path", None) or getattr(data, "file", None)
-    whole = _counted(resolve_file(given, folder)) if given else None
-    share = getattr(split, "fraction", None)
-    return whole if whole is None or share is None else round(whole * share)
-
-
-def _counted(path: Path) -> int | None:
-    """Rows of a small table, images of an IDX file; None for all else."""
-    import gzip
-
-    if not path.is_file() or path.stat().st_size > _LARGEST_COUNTED:
-        return None
-    packed, kind = path.suffix == ".gz", Path(path.name.removesuffix(".gz")).suffix
-    with gzip.open(path) if packed else path.open("rb") as content:
-        if "idx3" in path.name:
-            return int.from_bytes(content.read(8)[4:], "big")
-        if kind in {".tsv", ".csv", ".jsonl"}:
-            return sum(1 for line in content if line.strip()) - (kind != ".jsonl")
-    return None
-
-
-_LARGEST_COUNTED = 64 * 2**20
-
-
 def _forward(config: ExperimentConfig, k: int, examples: Mapping[str, int | None]) -> dict[str, int | None]:
     """Examples that each stage passes through a network, at most."""
     everything = _summed(n for name, n in examples.items() if name != "train")
@@ -161,10 +124,12 @@ def _forward(config: ExperimentConfig, k: int, examples: Mapping[str, int | None
     rest = None if everything is None or held_out is None else everything - held_out
     candidates = dict(_candidates(config, k))
     networks = sum(_networks(name, config) for name in config.recipes)
+    # The initialisation is measured, too, on the held-out split besides: no recipe needs to have scored it.
     return {
+        **({"linear probe": examples["train"]} if config.head == "linear-probe" else {}),
         "individuals": _times(k, everything),
         **{name: _times(n, held_out) for name, n in candidates.items()},
-        "measuring": _times(networks + 1, rest if rest is not None else everything),
+        "measuring": None if rest is None or held_out is None else (networks + 1) * rest + held_out,
         **dict(_looking(config.analysis, k, examples)),
     }
 
@@ -183,7 +148,7 @@ def _candidates(config: ExperimentConfig, k: int) -> Iterator[tuple[str, int]]:
             yield name, k
         elif name in {"top_k", "interpolate"}:
             yield name, k if name == "top_k" else _ALPHAS
-        elif name == "model_stock":
+        elif name in {"model_stock", "learned", "learned_by_layer"}:
             yield name, 1
 
 
@@ -252,10 +217,6 @@ def _learned(config: ExperimentConfig, n_held_out: int | None) -> int | None:
     return n_learned * (steps * size + looks * (n_held_out - n_fit))
 
 
-#: Names of an image tower's tensors, by transformers and by open_clip; the text tower is left behind.
-_TOWER = ("vision_model.", "visual_projection.", "visual.", "head.")
-
-
 def _parameters(config: ExperimentConfig) -> tuple[int | None, list[str]]:
     """Of the pre-trained checkpoint (a dual encoder: of its image tower), by its header, where it is on this disk."""
     said = config.expected.parameters if config.expected is not None else None
@@ -266,9 +227,10 @@ def _parameters(config: ExperimentConfig) -> tuple[int | None, list[str]]:
         if not place.exists():
             return None, [f"disk and memory: {config.initialisation} is not on this disk"]
         with open_checkpoint(place) as checkpoint:
-            specs = checkpoint.specs
-            tower = [name for name in specs if config.task.family == "clip" and name.startswith(_TOWER)]
-            return sum(specs[name].n_elements for name in tower or specs if specs[name].is_float), []
+            floats = {name: spec.n_elements for name, spec in checkpoint.specs.items() if spec.is_float}
+        tower = [n for name, n in floats.items() if name.startswith(_IMAGE_TOWER)]
+        is_whole = isinstance(config.task, ClipTaskConfig) and tower
+        return sum(tower if is_whole else floats.values()), []
     except StockpotError as error:
         if said is not None:
             return said, [f"parameters: {error.message}; taken from `expected` in the file"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -9,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from stockpot._cores import available_cores
 from stockpot.assembly import with_digests
 from stockpot.checkpoints import digest_of
 from stockpot.config import (
@@ -19,7 +21,8 @@ from stockpot.config import (
     load_experiment_config,
 )
 from stockpot.engines import Result
-from stockpot.engines.local import LocalEngine
+from stockpot.engines.local import LocalEngine, gpus_of_worker
+from stockpot.errors import ConfigError
 from stockpot.experiment.analysing import analyse_runs
 from stockpot.experiment.bench import TaskBench
 from stockpot.experiment.finishing import finish, finished_results
@@ -33,8 +36,10 @@ from stockpot.recipes import single
 from stockpot.records import Results, write_analysis
 from stockpot.sweeps.checks import check_plan
 from stockpot.sweeps.head import prepare_initialisation
+from stockpot.sweeps.plan import loaders_of_run, warm_up_notes
 from stockpot.sweeps.sweep import diverged_runs, has_ended, plan_runs, run_sweep, terse
 from stockpot.tasks import load_task, model_folder
+from stockpot.tasks.hardware import visible_gpus
 from stockpot.tasks.text import TextClassification
 from stockpot.types import CurvePoint, Ingredient, Soup, Step
 
@@ -79,7 +84,8 @@ def run(
         experiment: experiment.yaml, a mapping of its shape, or a checked configuration.
         out: output folder; default `out/NAME`.
         fresh: start over; what is there stays until the new result is whole.
-        n_workers: worker processes of the sweep; default: the cores. Does not change a byte of the result.
+        n_workers: worker processes of the sweep; default: the GPUs, or where there are none the cores. Does not change
+            a byte of the result, unless there are fewer than GPUs: several share a run then.
         on_progress: hears what happens.
 
     Returns:
@@ -115,8 +121,7 @@ def sweep(
     """
     config = _experiment(experiment)
     with _session(config, out, fresh, n_workers, on_progress) as session:
-        _prepare(session)
-        return _sweep(session)
+        return _sweep(session, _prepare(session))
 
 
 def default_output(config: ExperimentConfig) -> Path:
@@ -140,6 +145,7 @@ def _session(
     n_workers: int | None,
     on_progress: OnProgress | None,
 ) -> Iterator[_Session]:
+    _refuse_launchers()
     pretrained = model_folder(config.initialisation, relative_to=config.folder)
     # Wrong data are found before anything starts.
     task = load_task(config.task, pretrained, folder=config.task.folder, own_labels=config.head == "own")
@@ -156,10 +162,21 @@ def _session(
         yield _Session(config, pretrained, claimed.folder, journal, n_workers, report)
 
 
+def _refuse_launchers() -> None:
+    """Several processes of one launch would all make the same runs in the same folder."""
+    n_processes = os.environ.get("WORLD_SIZE", "1")
+    if "RANK" in os.environ and n_processes != "1":
+        raise ConfigError(
+            f"a launcher (accelerate launch, torchrun) has started this command {n_processes} times at once",
+            fix="start it once and without the launcher: it gives every run a GPU of its own, or with fewer --workers "
+            "than GPUs several",
+        )
+
+
 def _run(session: _Session) -> Results:
     config = session.config
     task = _prepare(session)
-    ingredients = _sweep(session)
+    ingredients = _sweep(session, task)
     bench = TaskBench(task, session.journal)
     choices = Choices(
         config.recipes,
@@ -188,6 +205,7 @@ def _run(session: _Session) -> Results:
             notes=(
                 *bench.table_notes,
                 *_diverged_note(session),
+                *_warm_up_note(session, task),
                 *_notes(task),
                 *moving_notes(config, session.pretrained),
             ),
@@ -241,10 +259,13 @@ def _prepare(session: _Session) -> TextClassification:
     return task
 
 
-def _sweep(session: _Session) -> tuple[Ingredient, ...]:
+def _sweep(session: _Session, task: TextClassification) -> tuple[Ingredient, ...]:
     runs = plan_runs(session.config.sweep)
     folder = session.folder / "ingredients"
-    check_plan(runs, session.initialisation, task=session.config.task)
+    gpus = visible_gpus(task.hardware.device)
+    n_workers = session.n_workers or max(1, len(gpus))
+    share = gpus_of_worker(0, gpus, n_workers)
+    check_plan(runs, session.initialisation, task=session.config.task, n_gpus=len(share))
     landed = sum(has_ended(run, folder) for run in runs)
     session.report(Progress("sweep", f"{len(runs)} runs, {landed} of them done", landed, len(runs)))
     n_done = landed
@@ -262,7 +283,8 @@ def _sweep(session: _Session) -> tuple[Ingredient, ...]:
             initialisation=session.initialisation,
             folder=folder,
             journal=session.folder / "journal",
-            engine=LocalEngine(workers=session.n_workers),
+            engine=LocalEngine(workers=session.n_workers, gpus=gpus),
+            n_loaders=loaders_of_run(available_cores(), n_workers=n_workers, n_gpus=len(gpus)),
             on_result=report,
         )
         return with_digests(ingredients, memory=session.journal.digest_memory)
@@ -293,6 +315,11 @@ def _diverged_note(session: _Session) -> tuple[str, ...]:
     if not diverged:
         return ()
     return (f"Of {len(runs)} runs {len(diverged)} diverged and left no ingredient: {', '.join(diverged)}.",)
+
+
+def _warm_up_note(session: _Session, task: TextClassification) -> tuple[str, ...]:
+    runs = [run.settings for run in plan_runs(session.config.sweep)]
+    return tuple(warm_up_notes(runs, task.n_examples("train")))
 
 
 def _notes(task: TextClassification) -> tuple[str, ...]:

@@ -15,16 +15,18 @@ from stockpot.sweeps.sweep import PlannedRun
 __all__ = ["check_plan"]
 
 
-def check_plan(runs: Sequence[PlannedRun], initialisation: Path, *, task: TaskConfig) -> None:
+def check_plan(runs: Sequence[PlannedRun], initialisation: Path, *, task: TaskConfig, n_gpus: int = 0) -> None:
     """Refuses settings that would fail every time: each once, however many runs have them.
 
     Args:
         runs: the plan.
         initialisation: folder of the shared start; its headers alone are read.
         task: what they are fine-tuned for.
+        n_gpus: that share a run; 0 and 1 share nothing.
 
     Raises:
-        ConfigError: `freeze` patterns that match no tensor; label smoothing of numbers.
+        ConfigError: `freeze` patterns that match no tensor; label smoothing of numbers; batches that the GPUs of a run
+            cannot share evenly.
         MissingExtraError: augmentation that needs timm.
         CheckpointError: the initialisation cannot be opened.
     """
@@ -36,6 +38,13 @@ def check_plan(runs: Sequence[PlannedRun], initialisation: Path, *, task: TaskCo
             "the sweep's space holds settings that no run can have",
             problems=list(problems),
             fix=f"correct them under `space`; the tensors are {', '.join(names[:4])}, ...",
+        )
+    sizes = {RunSettings(**run.settings).batch_size for run in runs}
+    odd = sorted(size for size in sizes if size % max(1, n_gpus))
+    if odd:
+        raise ConfigError(
+            f"batches of {', '.join(map(str, odd))} cannot be shared by the {n_gpus} GPUs of a run",
+            fix="choose another `batch_size`, or more --workers: then fewer GPUs share a run",
         )
     for run in runs:
         fine_tuned(task.family).check(RunSettings(**run.settings))

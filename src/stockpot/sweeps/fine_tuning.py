@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from functools import lru_cache
@@ -22,7 +21,7 @@ from stockpot.sweeps.families import fine_tuned
 from stockpot.sweeps.optimiser import layered_groups, weight_average
 from stockpot.sweeps.trainable import Trainable
 from stockpot.tasks import load_task
-from stockpot.tasks.hardware import import_hf
+from stockpot.tasks.hardware import import_hf, visible_gpus
 from stockpot.types import Ingredient
 
 if TYPE_CHECKING:
@@ -121,8 +120,7 @@ def _fine_tune(
             compute_loss_func=run.loss,
         )
         trainer.remove_callback(transformers.PrinterCallback)
-        if settings.layer_decay < 1:
-            trainer.optimizer = _layered_optimiser(settings, trainer)
+        trainer.optimizer = _optimiser(settings, trainer)
         trainer.train()
     _check_finite(run.model)
     run.save(run.model.to("cpu"), folder)
@@ -131,7 +129,7 @@ def _fine_tune(
         run.save(averaging.averaged.to("cpu"), folder / AVERAGE)
 
 
-def _layered_optimiser(settings: RunSettings, trainer: Any) -> torch.optim.Optimizer:
+def _optimiser(settings: RunSettings, trainer: Any) -> torch.optim.Optimizer:
     import torch
 
     groups = layered_groups(
@@ -150,40 +148,21 @@ def _check_finite(model: torch.nn.Module) -> None:
         raise DivergedError(f"NaN or infinity in {len(diverged)} parameters, the first is {diverged[0]}")
 
 
-def _n_devices(device: str) -> int:
-    """How many share a step: processes of a distributed launch, else the GPUs that the Trainer sees."""
-    torch, _ = import_hf()
-    if n := int(os.environ.get("WORLD_SIZE", 0)):
-        return n
-    return max(1, torch.cuda.device_count()) if device == "cuda" else 1
-
-
-def _rows_per_device(batch_size: int, n_devices: int) -> int:
-    """A device's part of a step: `batch_size` is that of the whole step, whatever machine it runs on.
-
-    Example:
-        >>> _rows_per_device(256, 8)
-        32
-    """
-    if batch_size % n_devices:
-        raise ConfigError(
-            f"a batch of {batch_size} cannot be shared by {n_devices} devices",
-            fix="choose another `batch_size`, or let fewer GPUs be seen (CUDA_VISIBLE_DEVICES)",
-        )
-    return batch_size // n_devices
+def _rows_per_gpu(batch_size: int, device: str) -> int:
+    """A part of a step, for the Trainer takes all GPUs that a worker sees: `batch_size` is that of the whole step."""
+    return batch_size // max(1, len(visible_gpus(device)))
 
 
 def _training_arguments(
-    settings: RunSettings, task: TextClassification, run: Trainable, scratch: str, *, n_loaders: int
+    settings: RunSettings, task: TextClassification, run: Trainable, scratch: str, *, n_loaders: int = 0
 ) -> Any:
     _, transformers = import_hf()
     steps = math.ceil(task.n_examples("train") / settings.batch_size) * settings.epochs
     usual: dict[str, Any] = {
         "output_dir": scratch,
-        "per_device_train_batch_size": _rows_per_device(settings.batch_size, _n_devices(task.hardware.device)),
+        "per_device_train_batch_size": _rows_per_gpu(settings.batch_size, task.hardware.device),
         "num_train_epochs": settings.epochs,
         "learning_rate": settings.learning_rate,
-        "weight_decay": settings.weight_decay,
         "warmup_steps": settings.warmup_steps or round(steps * settings.warmup_ratio),
         "lr_scheduler_type": settings.schedule if settings.schedule != "constant" else "constant_with_warmup",
         "label_smoothing_factor": settings.label_smoothing,
@@ -192,13 +171,15 @@ def _training_arguments(
         "data_seed": settings.seed,
         "bf16": task.hardware.precision == "bf16",
         "use_cpu": task.hardware.device == "cpu",
-        "optim": "adamw_torch_fused",
         "save_strategy": "no",
         "logging_strategy": "no",
         "report_to": "none",
         "disable_tqdm": True,
         "dataloader_pin_memory": False,
         "dataloader_num_workers": n_loaders if run.loads_slowly else 0,
+        # A loss here is a mean over rows. The Trainer takes it for a part of a sum over all devices, and multiplies it
+        # by their number.
+        "average_tokens_across_devices": False,
     }
     return transformers.TrainingArguments(**{**usual, **run.arguments})
 

@@ -14,14 +14,20 @@ if TYPE_CHECKING:
 __all__ = ["layer_depths", "layered_groups", "weight_average"]
 
 # Stages with layers or blocks in them (Swin, ConvNeXt), numbered blocks (T5's have layers in them, which are no blocks
-# of their own), and stages that are numbered in their name (ResNets of timm and open_clip).
+# of their own; EfficientNet's of timm are stages with numbers in them), and stages that are numbered in their name
+# (ResNets of timm and open_clip).
 _BLOCK = re.compile(
-    r"^(?:.*?\.)?(?:(?:layers|stages)\.\d+\.(?:(?:layers|blocks)\.\d+\.)?|(?:layer|(?:res)?blocks?|h)\.\d+\.|layer\d+\.\d+\.)"
+    r"^(?:.*?\.)?(?:(?:layers|stages)\.\d+\.(?:(?:layers|blocks)\.\d+\.)?|(?:layer|resblocks?|h)\.\d+\.|"
+    r"blocks?\.\d+\.(?:\d+\.)?|layer\d+\.\d+\.)"
 )
+# Some networks name embeddings after the blocks that read them (DeBERTa's positions, those of BART's decoder).
+_EMBEDDING = re.compile(r"embed")
 
 
 def layer_depths(names: Sequence[str]) -> dict[str, int]:
-    """Depth of each parameter: 0 before the first numbered block, then block by block, and one more behind the last.
+    """Depth of each parameter: embeddings 0, then block by block, and one more behind the last.
+
+    What stands between blocks (the norm of T5's encoder) is as deep as the block before it.
 
     Args:
         names: in the network's order.
@@ -30,14 +36,20 @@ def layer_depths(names: Sequence[str]) -> dict[str, int]:
         >>> layer_depths(["embed.weight", "layer.0.w", "layer.0.b", "layer.1.w", "head.weight"])
         {'embed.weight': 0, 'layer.0.w': 1, 'layer.0.b': 1, 'layer.1.w': 2, 'head.weight': 3}
     """
-    blocks: dict[str, int] = {}
+    block_of = {name: found.group(0) for name in names if (found := _BLOCK.match(name))}
+    number_of = {block: number for number, block in enumerate(dict.fromkeys(block_of.values()), start=1)}
+    last = max((at for at, name in enumerate(names) if name in block_of), default=len(names))
     depths: dict[str, int] = {}
-    for name in names:
-        if found := _BLOCK.match(name):
-            depths[name] = blocks.setdefault(found.group(0), len(blocks) + 1)
+    before = 0
+    for at, name in enumerate(names):
+        if name in block_of:
+            before = number_of[block_of[name]]
+            depths[name] = before
+        elif number_of and _EMBEDDING.search(name):
+            depths[name] = 0
         else:
-            depths[name] = -1 if blocks else 0
-    return {name: len(blocks) + 1 if depth < 0 else depth for name, depth in depths.items()}
+            depths[name] = before if at < last else len(number_of) + bool(number_of)
+    return depths
 
 
 def layered_groups(
@@ -45,12 +57,14 @@ def layered_groups(
 ) -> list[dict[str, Any]]:
     """Parameter groups of AdamW: ``lr_d = lr * decay^(D - d)`` for depth d of D.
 
+    Vectors (biases, norms, scales) have no weight decay, whatever their names.
+
     Args:
         model: parameters that need gradients.
         learning_rate: of the head.
         weight_decay: of the names in `decayed`.
         decay: factor from each block to the one before, (0, 1].
-        decayed: names of parameters with weight decay.
+        decayed: names of parameters with weight decay, where they are no vectors.
 
     Raises:
         ConfigError: no block is found among the names.
@@ -65,17 +79,11 @@ def layered_groups(
             f"`layer_decay` finds no numbered blocks in this network: its parameters are {next(iter(depths))}, ...",
             fix="leave `layer_decay` out, or at 1",
         )
-    groups: dict[tuple[int, bool], dict[str, Any]] = {}
+    groups: dict[tuple[float, float], dict[str, Any]] = {}
     for name, parameter in parameters.items():
-        key = (depths[name], name in with_decay)
-        group = groups.setdefault(
-            key,
-            {
-                "params": [],
-                "lr": learning_rate * decay ** (last - depths[name]),
-                "weight_decay": weight_decay if key[1] else 0.0,
-            },
-        )
+        rate = learning_rate * decay ** (last - depths[name])
+        own_decay = weight_decay if name in with_decay and parameter.ndim > 1 else 0.0
+        group = groups.setdefault((rate, own_decay), {"params": [], "lr": rate, "weight_decay": own_decay})
         group["params"].append(parameter)
     return list(groups.values())
 

@@ -29,6 +29,7 @@ def run_sweep(
     folder: Path,
     journal: Path,
     engine: Engine,
+    n_loaders: int = 0,
     on_result: Callable[[Result], None] | None = None,
 ) -> tuple[Ingredient, ...]:
     """Makes the ingredients that are missing; what has landed is left alone.
@@ -41,6 +42,7 @@ def run_sweep(
         folder: gets one folder per run.
         journal: where predictions go.
         engine: where the runs happen.
+        n_loaders: processes of each run that decode images ahead; changes no result.
         on_result: called in the order of completion.
 
     Returns:
@@ -58,6 +60,7 @@ def run_sweep(
         "task_folder": str(task_folder),
         "initialisation": str(initialisation),
         "journal": str(journal),
+        "n_loaders": n_loaders,
     }
     jobs = [
         Job(run.name, {**shared, "name": run.name, "settings": run.settings, "target": str(folder / run.name)})

@@ -14,7 +14,7 @@ from stockpot.errors import ConfigError, MissingExtraError
 if TYPE_CHECKING:
     from types import ModuleType
 
-__all__ = ["Hardware", "choose_hardware", "import_hf", "single_threaded"]
+__all__ = ["Hardware", "choose_hardware", "import_hf", "single_threaded", "visible_gpus"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +49,20 @@ def choose_hardware(*, device: str, precision: str) -> Hardware:
         precision = "bf16" if _has_fast_bf16(torch, chosen) else "fp32"
     capability = torch.cuda.get_device_name() if chosen == "cuda" else str(torch.backends.cpu.get_cpu_capability())
     return Hardware(chosen, precision, capability)
+
+
+def visible_gpus(device: str) -> tuple[str, ...]:
+    """The GPUs that this process sees, as CUDA_VISIBLE_DEVICES names them; none where another device is used.
+
+    Args:
+        device: as chosen.
+    """
+    if device != "cuda":
+        return ()
+    torch, _ = import_hf()
+    n = int(torch.cuda.device_count())
+    listed = [name.strip() for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip()]
+    return tuple(listed[:n]) if len(listed) >= n else tuple(map(str, range(n)))
 
 
 def import_hf() -> tuple[ModuleType, ModuleType]:

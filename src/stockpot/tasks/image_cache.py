@@ -35,6 +35,7 @@ def bytes_kept(n: int, n_bytes: int) -> int:
     """
     return _HEADER_BYTES + n * n_bytes
 
+
 _ATTEMPTS = 5
 
 
