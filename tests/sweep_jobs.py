@@ -17,8 +17,8 @@ def make_ingredient_after_death(payload: Mapping[str, Any]) -> dict[str, Any]:
     marker = target.parent.parent.with_name("died")
     train = fine_tuning._fine_tune
 
-    def train_and_die(*arguments: Any) -> None:
-        train(*arguments)
+    def train_and_die(*arguments: Any, **more: Any) -> None:
+        train(*arguments, **more)
         marker.touch()
         os.kill(os.getpid(), signal.SIGKILL)
 
