@@ -6,15 +6,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
-from stockpot.config import ExperimentConfig, canonical, experiment_config, load_experiment_config
+from stockpot.config import ExperimentConfig, canonical, experiment_config, load_experiment_config, task_config
 from stockpot.errors import ConfigError
 from stockpot.experiment import run
 from stockpot.experiment.tiny import tiny_experiment
+from stockpot.experiment.tiny_data import make_images, make_tables
 from stockpot.tasks import load_task
+from stockpot.tasks.data import load_splits
+from stockpot.tasks.image_cache import ImageCache
+from stockpot.tasks.images import load_image_splits
 
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 FILES = sorted(path for path in EXPERIMENTS.glob("*/*.yaml") if "\nsweep:" in path.read_text(encoding="utf-8"))
@@ -82,3 +87,40 @@ def test_an_experiment_that_says_nothing_of_it_cannot_be_shrunk(tmp_path: Path) 
         assert "needs either model_type" in str(caught.value)
     with pytest.raises(ConfigError, match="transformers makes no configuration"):
         tiny_experiment(imagenet(tiny={"model_type": "nothing"}), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("train", "held_out"),
+    [
+        ("data/train-*.parquet", "data/validation.pq"), ("a.arrow", "b.feather"), ("A.TSV.gz", "b.CSV.bz2"),
+        ("a.tab.xz", "b.ndjson"), ("hf://datasets/a/b@1/mrpc", "shards/val"),
+    ],
+)  # fmt: skip
+def test_every_kind_of_table_can_be_made_up(tmp_path: Path, train: str, held_out: str) -> None:
+    data = {"text": ["a", "b"], "label": "l", "train": {"file": train}, "held_out": {"file": held_out}}
+    task = task_config({"family": "text-classification", "data": data}, tmp_path)
+    made, words = make_tables(task, tmp_path / "made")
+    splits = load_splits(task_config({"family": "text-classification", "data": made}).data, folder=tmp_path)
+    assert {name: len(split) for name, split in splits.items()} == {"train": 24, "held_out": 24}
+    assert {*splits["train"].texts[0][0].split()} <= {*words}
+
+
+@pytest.mark.parametrize("labels", [["x", "y"], ["x", "y", "z", "u", "v"]])
+def test_drawn_images_hold_every_class_and_projections_are_on_those_there_are(
+    tmp_path: Path, labels: list[str]
+) -> None:
+    data = {
+        "path": "photos", "train": {"fraction": 0.6}, "held_out": {"fraction": 0.2}, "test": {"fraction": 0.2},
+        "shifts": {
+            "few": {"path": "few", "class_subset": ["v", "x"] if "v" in labels else ["x", "y"], "crop_border": 30},
+            "named": {"path": "named", "class_map": {"one": ["x"], "two": ["y"]}},
+        },
+    }  # fmt: skip
+    task = task_config({"family": "image-classification", "labels": labels, "data": data}, tmp_path)
+    made, few, _ = make_images(task, tmp_path / "made")
+    config = task_config({"family": "image-classification", "labels": few, "data": made}, tmp_path)
+    splits = load_image_splits(config.data, folder=tmp_path, cache=ImageCache(tmp_path / "cache", limit_bytes=2**20))
+    assert {*splits["train"].rows.labels} == {*splits["held_out"].rows.labels} == {*few}
+    assert {*splits["shift:few"].rows.labels} == {*few[:2]}
+    assert {*splits["shift:named"].rows.labels} == {"one", "two"}
+    assert min(Image.open(path).size[0] for path in (tmp_path / "made").rglob("*.JPEG") if "1" in path.parts) > 60

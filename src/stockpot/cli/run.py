@@ -47,7 +47,9 @@ def run(
     if tiny:
         from stockpot.experiment.tiny import tiny_experiment
 
-        config = tiny_experiment(config, folder.with_name(f"{folder.name}-made-up"))
+        made_up = folder.with_name(f"{folder.name}-made-up")
+        config = tiny_experiment(config, made_up)
+        print_line(f"a shrunk network and made-up data, in {made_up}: the numbers mean nothing")
     with progress_lines() as report:
         results = run_experiment(config, folder, fresh=fresh, n_workers=workers, on_progress=report)
     print_results(results)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import json
+import lzma
+import math
 import random
+import re
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -16,7 +20,7 @@ from stockpot.config import ImageTaskConfig, TaskConfig
 
 __all__ = ["make_images", "make_tables"]
 
-_N_ROWS, _N_EACH, _SIDE = 24, 4, 32
+_N_ROWS, _N_EACH, _N_DRAWN, _SIDE = 24, 4, 8, 32
 _NOUNS = ("stone", "river", "engine", "letter", "garden", "window", "signal", "harbour")
 _VERBS = ("moves", "falls", "answers", "waits", "opens", "holds")
 #: As many synsets as a tiny ImageNet has.
@@ -49,7 +53,7 @@ def make_tables(task: TaskConfig, folder: Path) -> tuple[dict[str, Any], list[st
     for shift in data["shifts"].values():
         if shift.get("of") and shift.get("text"):
             readers[(data["test"] or {}).get("file") or data["file"]].update(shift["text"])
-    names = {file: f"{number}-{Path(file).name}" for number, file in enumerate(readers)}
+    names = {file: f"{number}-{_file_name(file)}" for number, file in enumerate(readers)}
     label_columns = {data["label"], *(split.get("label") for split in _table_splits(data) if split.get("label"))}
     for number, (file, columns) in enumerate(readers.items()):
         header = data["columns"] or sorted(columns)
@@ -90,24 +94,74 @@ def _cell(generator: random.Random, is_label: bool, labels: Sequence[str], at: i
     )
 
 
+def _file_name(given: str) -> str:
+    """The name of one file for a name that may mean several: of a pattern one that fits, in a folder a JSONL file.
+
+    Example:
+        >>> [_file_name(given) for given in ("data/train-*.parquet", "hf://datasets/a/b@1/mrpc", "a.tsv.gz")]
+        ['train-0.parquet', 'mrpc.jsonl', 'a.tsv.gz']
+    """
+    name = re.sub(r"[*?]|\[.*?\]", "0", Path(given).name)
+    return name if _kinds(name)[0] in _WRITERS else f"{name}.jsonl"
+
+
+def _kinds(name: str) -> tuple[str, str]:
+    """What a table is, and how it is compressed; "" for not."""
+    path = Path(name.lower())
+    return (Path(path.stem).suffix, path.suffix) if path.suffix in _COMPRESS else (path.suffix, "")
+
+
+_COMPRESS: Mapping[str, Callable[[bytes], bytes]] = {
+    ".gz": gzip.compress,
+    ".xz": lzma.compress,
+    ".bz2": bz2.compress,
+    "": bytes,
+}
+
+
 def _write_table(path: Path, header: Sequence[str], rows: list[dict[str, str]], *, with_header: bool) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    kinds = path.suffixes
-    if ".parquet" in kinds:
-        import pyarrow
-        import pyarrow.parquet
+    kind, compression = _kinds(path.name)
+    path.write_bytes(_COMPRESS[compression](_WRITERS[kind](header, rows, with_header)))
 
-        pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), path)
-        return
-    if ".jsonl" in kinds:
-        lines = [json.dumps(row) for row in rows]
-    else:
-        separator = "," if ".csv" in kinds else "\t"
-        lines = [separator.join(row[column] for column in header) for row in rows]
-        if with_header:
-            lines.insert(0, separator.join(header))
-    text = ("\n".join(lines) + "\n").encode()
-    path.write_bytes(gzip.compress(text) if path.suffix == ".gz" else text)
+
+def _separated(separator: str) -> _Writer:
+    def written(header: Sequence[str], rows: list[dict[str, str]], with_header: bool) -> bytes:
+        lines = [separator.join(header)] * with_header + [separator.join(row[c] for c in header) for row in rows]
+        return ("\n".join(lines) + "\n").encode()
+
+    return written
+
+
+def _json_lines(_header: Sequence[str], rows: list[dict[str, str]], _with_header: bool) -> bytes:
+    return "".join(f"{json.dumps(row)}\n" for row in rows).encode()
+
+
+def _parquet(_header: Sequence[str], rows: list[dict[str, str]], _with_header: bool) -> bytes:
+    import pyarrow
+    import pyarrow.parquet
+
+    sink = pyarrow.BufferOutputStream()
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), sink)
+    content: bytes = sink.getvalue().to_pybytes()
+    return content
+
+
+def _arrow(_header: Sequence[str], rows: list[dict[str, str]], _with_header: bool) -> bytes:
+    import pyarrow
+
+    table, sink = pyarrow.Table.from_pylist(rows), pyarrow.BufferOutputStream()
+    with pyarrow.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    content: bytes = sink.getvalue().to_pybytes()
+    return content
+
+
+_Writer: TypeAlias = Callable[[Sequence[str], list[dict[str, str]], bool], bytes]
+_WRITERS: Mapping[str, _Writer] = {
+    ".tsv": _separated("\t"), ".tab": _separated("\t"), ".csv": _separated(","), ".jsonl": _json_lines,
+    ".ndjson": _json_lines, ".parquet": _parquet, ".pq": _parquet, ".arrow": _arrow, ".feather": _arrow,
+}  # fmt: skip
 
 
 # ---------------------------------------------------------------------------------------------------------- images
@@ -129,22 +183,21 @@ def make_images(task: TaskConfig, folder: Path) -> tuple[dict[str, Any], list[st
     places: dict[str, str] = {}
     splits = [data[name] for name in ("train", "held_out", "test") if data[name] is not None]
     splits += [shift for shift in data["shifts"].values() if shift.get("of") is None]
-    is_idx = False
-    for split in splits:
-        given = split.get("path") or data["path"]
-        is_idx = is_idx or "idx3" in given
-        if given not in places:
-            places[given] = str(
-                _make_place(folder / str(len(places)), given, split, labels, seed=len(places)).resolve()
-            )
-        split["path"] = places[given]
+    paths = [split.get("path") or data["path"] for split in splits]
+    is_idx = any("idx3" in given for given in paths)
+    for split, given in zip(splits, paths, strict=True):
         split |= {name: None for name in ("list", "mappings") if name in split}
-        if split.get("class_subset") in {"imagenet-a", "imagenet-r"}:
-            split["class_subset"] = labels[:2]
+        split |= _few_classes(split, labels)
+        if given not in places:
+            n_each = max(_N_EACH, math.ceil(_N_DRAWN * paths.count(given) / len(labels)))
+            place = _make_place(folder / str(len(places)), given, split, labels, n_each=n_each, seed=len(places))
+            places[given] = str(place.resolve())
+        split["path"] = places[given]
     for name in ("train", "held_out", "test"):
         split = data[name]
         if split is not None and _is_shared(split["path"], splits):
-            split |= {"rows": 8, "fraction": None}
+            split |= {"rows": _N_DRAWN, "fraction": None}
+            data["stratify"] = True  # of so few, one class may be missing by chance
     for shift in data["shifts"].values():
         shift["first"] = 4 if shift.get("first") else None
     data |= {"path": None, "cache": str((folder / "cache").resolve())}
@@ -155,30 +208,42 @@ def _is_shared(path: str, splits: Sequence[dict[str, Any]]) -> bool:
     return [split["path"] for split in splits].count(path) > 1
 
 
-def _make_place(folder: Path, given: str, split: dict[str, Any], labels: Sequence[str], *, seed: int) -> Path:
+def _few_classes(split: Mapping[str, Any], labels: Sequence[str]) -> dict[str, Any]:
+    """A split's projection, on the few classes that there are."""
+    subset, groups = split.get("class_subset"), split.get("class_map")
+    if isinstance(groups, Mapping):
+        return {"class_map": {name: [label] for name, label in zip(groups, labels, strict=False)}}
+    return {"class_subset": list(labels[:2])} if subset not in (None, "present") else {}
+
+
+def _make_place(
+    folder: Path, given: str, split: Mapping[str, Any], labels: Sequence[str], *, n_each: int, seed: int
+) -> Path:
     if "idx3" in given:
         return _make_idx(folder, Path(given).name, len(labels), seed=seed)
+    names: Sequence[str] = split["class_subset"] if isinstance(split.get("class_subset"), list) else labels
+    target = folder
     if split.get("class_map") == "objectnet":
         _make_mappings(folder / "mappings", labels)
-        return _make_folders(folder / "images", ("alarm_clock", "banana", "t_shirt"), seed=seed)
-    if "imagenetv2" in given or "imagenet-v2" in given:
-        return _make_folders(folder, [str(number) for number in range(len(labels))], seed=seed)
-    if split.get("class_subset") in {"imagenet-a", "imagenet-r"}:
-        return _make_folders(folder, labels[:2], seed=seed)
-    return _make_folders(folder, labels, seed=seed)
+        names, target = ("alarm_clock", "banana", "t_shirt"), folder / "images"
+    elif isinstance(split.get("class_map"), Mapping):
+        names = list(split["class_map"])
+    elif "imagenetv2" in given or "imagenet-v2" in given:
+        names = [str(number) for number in range(len(labels))]
+    return _make_folders(target, names, n_each=n_each, side=_SIDE + 6 + 2 * split.get("crop_border", 0), seed=seed)
 
 
 def _pictures(n: int, side: int, channels: int, seed: int) -> np.ndarray[Any, Any]:
     return np.random.default_rng([seed, 7]).integers(0, 256, (n, side, side, channels), dtype=np.uint8)
 
 
-def _make_folders(folder: Path, names: Sequence[str], *, seed: int) -> Path:
+def _make_folders(folder: Path, names: Sequence[str], *, n_each: int, side: int, seed: int) -> Path:
     from PIL import Image
 
-    pictures = iter(_pictures(len(names) * _N_EACH, _SIDE + 6, 3, seed))
+    pictures = iter(_pictures(len(names) * n_each, side, 3, seed))
     for name in names:
         (folder / name).mkdir(parents=True, exist_ok=True)
-        for number in range(_N_EACH):
+        for number in range(n_each):
             Image.fromarray(next(pictures)).save(folder / name / f"{number}.JPEG")
     return folder
 
