@@ -147,20 +147,33 @@ def _chosen(
             chosen |= {name: [left[row] for row in rows[name]] for name in sizes}
     for name, shift in config.shifts.items():
         if shift.of is None:
-            kept = _of_classes(read[place[f"shift:{name}"]], shift)
+            kept = _of_classes(read[place[f"shift:{name}"]], shift, f"shift:{name}")
             chosen[f"shift:{name}"] = _first(kept, shift.first, f"shift:{name}")
     return {
-        name: _of_classes(items, config.splits[name]) if name in config.splits else items
+        name: _of_classes(items, config.splits[name], name) if name in config.splits else items
         for name, items in chosen.items()
     }
 
 
-def _of_classes(items: Sequence[ImageItem], settings: ImageSplitConfig | ImageShiftConfig) -> list[ImageItem]:
-    """The items that the split is about, where others are to be left out."""
+def _of_classes(
+    items: Sequence[ImageItem], settings: ImageSplitConfig | ImageShiftConfig, name: str
+) -> list[ImageItem]:
+    """The items that the split is about, where others are to be left out.
+
+    Raises:
+        DataError: none are left.
+    """
     if not settings.skip_other_classes:
         return list(items)
-    kept = set(settings.class_map if isinstance(settings.class_map, dict) else settings.class_subset or ())
-    return [item for item in items if str(item.label) in kept]
+    wanted = set(settings.class_map if isinstance(settings.class_map, dict) else settings.class_subset or ())
+    kept = [item for item in items if str(item.label) in wanted]
+    if not kept:
+        there = sorted({str(item.label) for item in items})
+        raise DataError(
+            f"{name}: skip_other_classes leaves no image: its labels are {', '.join(there[:10])}",
+            fix="name the classes as the labels are written there",
+        )
+    return kept
 
 
 def _listed(split: ImageSplitConfig, path: Path, items: Sequence[ImageItem], folder: Path) -> list[ImageItem]:
@@ -171,7 +184,7 @@ def _listed(split: ImageSplitConfig, path: Path, items: Sequence[ImageItem], fol
     """
     source = data_path(split.list or "", folder)
     try:
-        lines = [line.strip() for line in source.read_text(encoding="utf-8").splitlines() if line.strip()]
+        lines = [line.strip() for line in source.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
     except (OSError, UnicodeDecodeError) as exc:
         raise DataError(f"{split.list} cannot be read: {exc}", fix="give a text file with one path a line") from exc
     by_name = {item.name: item for item in items}
