@@ -254,6 +254,13 @@ def test_a_shard_that_tarfile_would_read_in_part_is_refused(damage, tmp_path: Pa
         read_items(shard, Labelled(), name="a.tar")
 
 
+def test_members_without_an_ending_belong_to_no_item(tmp_path: Path) -> None:
+    shard = write_tar(
+        tmp_path / "a.tar", [("LICENSE", b"free"), ("a/0.png", b"1"), ("a/0.cls", b"1"), ("a/README", b"")]
+    )
+    assert [item.name for item in read_items(shard, Labelled(), name="a.tar")] == ["a.tar/a/0"]
+
+
 def test_files_that_tar_keeps_as_links_are_items_too(tmp_path: Path) -> None:
     for ending in ("png", "cls"):
         (tmp_path / f"0.{ending}").write_bytes(ending.encode())

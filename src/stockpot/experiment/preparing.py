@@ -33,6 +33,7 @@ def prepare_splits(task: Task, report: OnProgress) -> None:
             errors.append(exc)
     if errors:
         raise together(errors[::-1], f"{len(errors)} splits cannot be used")
+    report(Progress("data", f"decoded images: {task.prepared_bytes / 2**30:.3g} GiB on the disk"))
     if again := task.unprepared:
         told = f"the decoded images of all splits are more than `cache_gib`: {', '.join(again)} will be decoded again"
         report(Progress("data", f"{told}; raise it to decode them once"))

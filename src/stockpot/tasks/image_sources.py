@@ -196,8 +196,8 @@ def _tar_items(path: Path, labelled: Labelled) -> list[ImageItem]:
     problems: list[str] = []
     for name, place in _tar_members(path, problems):
         folder, _, file = name.rpartition("/")
-        key, _, extension = file.partition(".")
-        if not key:
+        key, dot, extension = file.partition(".")
+        if not key or not dot:  # README, LICENSE
             continue
         members = groups.setdefault(f"{folder}/{key}" if folder else key, {})
         if extension.lower() in members:
