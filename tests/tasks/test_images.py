@@ -154,3 +154,14 @@ def test_a_list_may_begin_with_a_byte_order_mark(folder) -> None:
     assert [item.name for item in splits_of(folder, held_out={"list": "list.txt"})["held_out"].items] == [
         item.name for item in names
     ]
+
+
+def test_all_paths_are_complained_about_at_once(folder) -> None:
+    shifts = {"one": {"path": "nowhere-1"}, "two": {"path": "nowhere-2"}, "twin": {"path": "nowhere-2"}}
+    with pytest.raises(DataError, match="2 paths cannot be used") as failure:
+        splits_of(folder, held_out={"rows": 3}, shifts=shifts)
+    assert [line for line in failure.value.problems if "no such" in line] == [
+        "nowhere-1: no such file or folder",
+        "nowhere-2: no such file or folder",
+    ]
+    assert failure.value.fix == "check `path`; relative ones start at the task's folder"
