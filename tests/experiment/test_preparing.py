@@ -88,7 +88,9 @@ def test_splits_that_do_not_fit_together_are_told(tmp_path: Path) -> None:
     heard: list[Progress] = []
     prepare_splits(load_task(content, model, folder=tmp_path), heard.append)
     assert not any("cache_gib" in progress.line for progress in heard)
+    said = [progress.line for progress in heard if progress.line.startswith("decoded images:")]
     sizes = [file.stat().st_size for file in (tmp_path / ".stockpot-images").glob("*.npy")]
+    assert float(said[0].split()[2]) == pytest.approx(sum(sizes) / 2**30, rel=0.05)
     content["data"] |= {"cache": "small", "cache_gib": 1.5 * max(sizes) / 2**30}
     prepare_splits(load_task(content, model, folder=tmp_path), heard.append)
     told = [progress.line for progress in heard if "more than `cache_gib`" in progress.line]

@@ -254,6 +254,13 @@ def test_a_shard_that_tarfile_would_read_in_part_is_refused(damage, tmp_path: Pa
         read_items(shard, Labelled(), name="a.tar")
 
 
+def test_members_without_an_ending_belong_to_no_item(tmp_path: Path) -> None:
+    shard = write_tar(
+        tmp_path / "a.tar", [("LICENSE", b"free"), ("a/0.png", b"1"), ("a/0.cls", b"1"), ("a/README", b"")]
+    )
+    assert [item.name for item in read_items(shard, Labelled(), name="a.tar")] == ["a.tar/a/0"]
+
+
 def test_files_that_tar_keeps_as_links_are_items_too(tmp_path: Path) -> None:
     for ending in ("png", "cls"):
         (tmp_path / f"0.{ending}").write_bytes(ending.encode())
@@ -316,3 +323,32 @@ def test_parquet_is_read_one_row_group_at_a_time(tmp_path: Path) -> None:
     items = read_items(tmp_path / "b.parquet", Labelled(), name="b.parquet")
     with pytest.raises(DataError, match=r"b.parquet: cannot be read"):
         items[0].load()
+
+
+@pytest.mark.parametrize("ending", ["parquet", "arrow"])
+def test_images_that_a_table_only_names_are_read_from_there(ending: str, tmp_path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    (tmp_path / "photos").mkdir()
+    file = tmp_path / "photos" / "0.png"
+    file.write_bytes(b"old")
+    images = [
+        {"bytes": None, "path": str(file)}, {"bytes": None, "path": "photos/0.png"},
+        {"bytes": b"inside", "path": "photos/0.png"}, {"bytes": b"inside", "path": "elsewhere.png"},
+        {"bytes": None, "path": "gone.png"},
+    ]  # fmt: skip
+    table, path = pa.table({"image": images, "label": list(range(5))}), tmp_path / f"a.{ending}"
+    if ending == "parquet":
+        pq.write_table(table, path)
+    else:
+        with pa.ipc.new_stream(str(path), table.schema) as writer:
+            writer.write_table(table)
+    before = read_items(path, Labelled(), name=path.name)
+    assert [item.load() for item in before[:4]] == [b"old", b"old", b"inside", b"inside"]
+    with pytest.raises(DataError, match=r"row 5: the image is no bytes, and there is no file gone\.png"):
+        before[4].load()
+    file.write_bytes(b"newer")
+    after = read_items(path, Labelled(), name=path.name)
+    assert [old.stamp == new.stamp for old, new in zip(before, after, strict=True)][:2] == [False, False]
+    assert [item.load() for item in after[:2]] == [b"newer", b"newer"]

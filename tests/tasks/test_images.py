@@ -128,3 +128,40 @@ def test_pixels_without_a_known_range_are_refused(folder) -> None:
     row = next(row for row, name in enumerate(split.rows.item_ids) if "f.tif" in name)
     with pytest.raises(DataError, match=r"f\.tif: pixels of 32 bits"):
         decoded(split, row, mode="RGB")
+
+
+def test_other_classes_are_left_out_but_not_all_of_them(folder) -> None:
+    kept = {"held_out": {"class_subset": ["cat", "dog"], "skip_other_classes": True}}
+    assert set(splits_of(folder, **kept)["held_out"].rows.labels) == {"cat", "dog"}
+    numbered = {"held_out": {"class_map": {0: "cat", 1: "dog"}, "skip_other_classes": True}}
+    with pytest.raises(DataError, match="none of its images is of a class that it is about .*; there is cat, dog, owl"):
+        splits_of(folder, **numbered)
+    with pytest.raises(ConfigError, match="every class there is present"):
+        splits_of(folder, held_out={"class_subset": "present", "skip_other_classes": True})
+
+
+def test_classes_of_a_subset_may_be_numbers(folder) -> None:
+    config = task_config({
+        "family": "image-classification",
+        "data": {"path": "photos", "held_out": {"class_subset": [0, 1]}},
+    })  # fmt: skip
+    assert config.data.held_out.class_subset == ("0", "1")
+
+
+def test_a_list_may_begin_with_a_byte_order_mark(folder) -> None:
+    names = splits_of(folder, held_out={"rows": 3})["held_out"].items
+    (folder / "list.txt").write_text("".join(f"{item.name}\r\n" for item in names), encoding="utf-8-sig")
+    assert [item.name for item in splits_of(folder, held_out={"list": "list.txt"})["held_out"].items] == [
+        item.name for item in names
+    ]
+
+
+def test_all_paths_are_complained_about_at_once(folder) -> None:
+    shifts = {"one": {"path": "nowhere-1"}, "two": {"path": "nowhere-2"}, "twin": {"path": "nowhere-2"}}
+    with pytest.raises(DataError, match="2 paths cannot be used") as failure:
+        splits_of(folder, held_out={"rows": 3}, shifts=shifts)
+    assert [line for line in failure.value.problems if "no such" in line] == [
+        "nowhere-1: no such file or folder",
+        "nowhere-2: no such file or folder",
+    ]
+    assert failure.value.fix == "check `path`; relative ones start at the task's folder"

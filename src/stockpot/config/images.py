@@ -62,11 +62,7 @@ class _Projected(Settings):
 
     path: _Name | None = None
     labels: _Name | None = None
-    class_subset: (
-        Literal["present", "imagenet-a", "imagenet-r"]
-        | Annotated[tuple[_Name, ...], Strict(False), Field(min_length=2)]
-        | None
-    ) = None
+    class_subset: Literal["present", "imagenet-a", "imagenet-r"] | LabelNames | None = None
     class_map: Literal["objectnet"] | Annotated[dict[_Key, _Names], Field(min_length=2)] | None = None
     mappings: _Name | None = None
     skip_other_classes: bool = False
@@ -80,6 +76,8 @@ class _Projected(Settings):
             raise several([(("mappings",), "acts with class_map: objectnet alone; remove one of the two")])
         if self.skip_other_classes and self.class_map is None and self.class_subset is None:
             raise several([(("skip_other_classes",), "needs class_subset or class_map")])
+        if self.skip_other_classes and self.class_subset == "present":
+            raise several([(("skip_other_classes",), "leaves out nothing: every class there is present; remove it")])
         own = self.class_map if isinstance(self.class_map, dict) else {}
         names = [name for meant in own.values() for name in meant]
         if twice := sorted({name for name in names if names.count(name) > 1}):

@@ -33,5 +33,6 @@ def prepare_splits(task: Task, report: OnProgress) -> None:
             errors.append(exc)
     if errors:
         raise together(errors[::-1], f"{len(errors)} splits cannot be used")
+    report(Progress("data", f"decoded images: {task.prepared_bytes / 2**30:.3g} GiB on the disk"))
     for note in task.split_notes:
         report(Progress("data", note))

@@ -44,6 +44,10 @@ class Task(Protocol):
         """The scored splits that `prepare` has work with."""
 
     @property
+    def prepared_bytes(self) -> int:
+        """What `prepare` has put on the disk."""
+
+    @property
     def split_notes(self) -> tuple[str, ...]:
         """What there is to say of the splits."""
 

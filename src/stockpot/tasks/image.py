@@ -109,6 +109,11 @@ class ImageClassification(TextClassification):
             split for split in self.splits if not self._cache.holds(self._pixels_key(split), self.n_examples(split))
         )
 
+    @property
+    def prepared_bytes(self) -> int:
+        """What the decoded images of the splits that were looked at take on the disk."""
+        return sum(pixels.nbytes for pixels in self._pixels.values())
+
     def prepare(self, split: str) -> None:
         """Decodes a split's images into the cache.
 

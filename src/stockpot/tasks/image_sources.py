@@ -196,8 +196,8 @@ def _tar_items(path: Path, labelled: Labelled) -> list[ImageItem]:
     problems: list[str] = []
     for name, place in _tar_members(path, problems):
         folder, _, file = name.rpartition("/")
-        key, _, extension = file.partition(".")
-        if not key:
+        key, dot, extension = file.partition(".")
+        if not key or not dot:  # README, LICENSE
             continue
         members = groups.setdefault(f"{folder}/{key}" if folder else key, {})
         if extension.lower() in members:
@@ -289,18 +289,21 @@ def _table_items(path: Path, labelled: Labelled) -> list[ImageItem]:
     table, load = _arrow_table(path, (labelled.image, labelled.label), stamp)
     labels = table.column(labelled.label).to_pylist()
     names = schema_class_names(table.schema, labelled.label)
+    outside = _outside_stamps(path, table, labelled.image)
     for row, label in enumerate(labels):
         if label is None or isinstance(label, bool) or not isinstance(label, str | int):
             problems.append(f"row {row + 1}: label {label!r}")
             continue
         named = names[label] if isinstance(label, int) and 0 <= label < len(names) else label
-        items.append(ImageItem(f"{path.name}:{row + 1}", named, partial(load, row), stamp, names))
+        items.append(
+            ImageItem(f"{path.name}:{row + 1}", named, partial(load, row), stamp + outside.get(row, ""), names)
+        )
     _refuse(problems, f"{path.name}: labels that are neither names nor integers", "mend or remove these rows")
     return items
 
 
 def _arrow_table(path: Path, columns: tuple[str, str], stamp: str) -> tuple[Any, Callable[[int], bytes]]:
-    """The table, of Parquet the labels alone, and what gives the image of a row."""
+    """The table, of Parquet the labels and the images' paths alone, and what gives the image of a row."""
     try:
         import pyarrow as pa
         import pyarrow.parquet as pq
@@ -312,7 +315,7 @@ def _arrow_table(path: Path, columns: tuple[str, str], stamp: str) -> tuple[Any,
             with pq.ParquetFile(path) as file:
                 _check_columns(path, columns, file.schema_arrow.names)
                 groups = [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)]
-                table = file.read(columns=[label])
+                table = file.read(columns=[label, f"{image}.path"])
             ends = list(accumulate(groups))
             return table, partial(_parquet_cell, path, stamp, image, ends)
         table = read_arrow(path)
@@ -320,6 +323,17 @@ def _arrow_table(path: Path, columns: tuple[str, str], stamp: str) -> tuple[Any,
     except pa.ArrowException as exc:
         raise DataError(f"{path.name}: cannot be read: {exc}", fix="mend or replace it") from exc
     return table, partial(_cell, path, table.column(image), 0)
+
+
+def _outside_stamps(path: Path, table: Any, image: str) -> dict[int, str]:
+    """By row, the stamps of files that `datasets`' images name; those of images in the table need not exist."""
+    import pyarrow.compute as pc
+
+    column = table.column(image) if image in table.column_names else None
+    if column is None or not hasattr(column.type, "get_field_index") or column.type.get_field_index("path") < 0:
+        return {}
+    places = {row: path.parent / name for row, name in enumerate(pc.struct_field(column, "path").to_pylist()) if name}
+    return {row: f":{_stamp(place)}" for row, place in places.items() if place.is_file()}
 
 
 def _check_columns(path: Path, wanted: Sequence[str], there: Sequence[str]) -> None:
@@ -355,10 +369,13 @@ def _row_group(path: Path, _stamp: str, column: str, group: int) -> Any:
 
 def _cell(path: Path, images: Any, start: int, row: int) -> bytes:
     value = images[row - start].as_py()
-    content = value.get("bytes") if isinstance(value, dict) else value
+    content, named = (value.get("bytes"), value.get("path")) if isinstance(value, dict) else (value, None)
+    if content is None and named and (outside := path.parent / str(named)).is_file():
+        return outside.read_bytes()
     if not isinstance(content, bytes):
+        lacking = f", and there is no file {named}" if named else ""
         raise DataError(
-            f"{path.name}, row {row + 1}: the image is no bytes",
+            f"{path.name}, row {row + 1}: the image is no bytes{lacking}",
             fix="embed the images in the file, as `save_to_disk` and `push_to_hub` of `datasets` do",
         )
     return content

@@ -25,6 +25,7 @@ from stockpot.tasks.image_corruptions import corrupt_image, item_generator
 from stockpot.tasks.image_sources import ImageItem, Labelled, read_items
 from stockpot.tasks.labels import encode_labels
 from stockpot.tasks.rows import cut_rows
+from stockpot.tasks.tables import together
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -98,12 +99,19 @@ def load_image_splits(config: ImageDataConfig, *, folder: Path, cache: ImageCach
         **config.splits,
         **{f"shift:{name}": shift for name, shift in config.shifts.items() if shift.of is None},
     }
+    errors: list[DataError] = []
     for name, split in wanted.items():
-        path = data_path(split.path or config.path or "", folder)
-        labels = data_path(split.labels, folder) if split.labels else None
-        place[name] = (path, Labelled(config.image, config.label, labels))
-        if place[name] not in read:
-            read[place[name]] = read_items(*place[name], name=split.path or config.path or "")
+        try:
+            path = data_path(split.path or config.path or "", folder)
+            labels = data_path(split.labels, folder) if split.labels else None
+            place[name] = (path, Labelled(config.image, config.label, labels))
+            if place[name] not in read:
+                read[place[name]] = []
+                read[place[name]] = read_items(*place[name], name=_source_name(split, config))
+        except DataError as exc:
+            errors.append(exc)
+    if errors:
+        raise together(errors, f"{len(errors)} paths cannot be used")
     chosen = _chosen(config, place, read, folder)
     found = {
         name: _split(name, chosen[name], split, _source_name(split, config), cache) for name, split in wanted.items()
@@ -183,7 +191,7 @@ def _listed(split: ImageSplitConfig, path: Path, items: Sequence[ImageItem], fol
     """
     source = data_path(split.list or "", folder)
     try:
-        lines = [line.strip() for line in source.read_text(encoding="utf-8").splitlines() if line.strip()]
+        lines = [line.strip() for line in source.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
     except (OSError, UnicodeDecodeError) as exc:
         raise DataError(f"{split.list} cannot be read: {exc}", fix="give a text file with one path a line") from exc
     by_name = {item.name: item for item in items}

@@ -179,7 +179,10 @@ def together(errors: Sequence[DataError], message: str) -> DataError:
     shown = errors[:_MAX_PROBLEMS_SHOWN]
     lines = [line for error in shown for line in (error.message, *(f"  {problem}" for problem in error.problems))]
     problems = lines + ([f"and {more} more"] if more > 0 else [])
-    return DataError(message, problems=problems, fix="mend or replace them")
+    fixes = dict.fromkeys(error.fix for error in errors if error.fix)
+    return DataError(
+        message, problems=problems, fix="; ".join(fixes) if 0 < len(fixes) <= 3 else "mend or replace them"
+    )
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -317,6 +317,11 @@ class TextClassification:
         """The scored splits that `prepare` has work with: none, texts are read and checked at once."""
         return ()
 
+    @property
+    def prepared_bytes(self) -> int:
+        """What `prepare` has put on the disk: nothing."""
+        return 0
+
     def prepare(self, split: str) -> None:
         """Makes ready, and so checks, what predictions on a split read.
 
