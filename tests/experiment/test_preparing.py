@@ -11,7 +11,7 @@ pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
 from stockpot import ingredients
-from stockpot.errors import DataError
+from stockpot.errors import ConfigError, DataError
 from stockpot.experiment.comparing import compare
 from stockpot.experiment.preparing import prepare_splits
 from stockpot.experiment.progress import Progress
@@ -82,7 +82,7 @@ def test_a_shift_that_changes_nothing_is_told(tmp_path: Path, severity: int, is_
     assert (note in [progress.line for progress in heard if progress.stage == "data"]) == is_told
 
 
-def test_splits_that_do_not_fit_together_are_told(tmp_path: Path) -> None:
+def test_what_decoded_images_take_is_said_and_refused_where_it_is_too_much(tmp_path: Path) -> None:
     model = tiny_image_model(tmp_path / "start")
     content = json.loads(tiny_image_task(tmp_path).read_text())
     heard: list[Progress] = []
@@ -92,8 +92,7 @@ def test_splits_that_do_not_fit_together_are_told(tmp_path: Path) -> None:
     sizes = [file.stat().st_size for file in (tmp_path / ".stockpot-images").glob("*.npy")]
     assert float(said[0].split()[2]) == pytest.approx(sum(sizes) / 2**30, rel=0.05)
     content["data"] |= {"cache": "small", "cache_gib": 1.5 * max(sizes) / 2**30}
-    prepare_splits(load_task(content, model, folder=tmp_path), heard.append)
-    told = [progress.line for progress in heard if "more than `cache_gib`" in progress.line]
-    assert len(told) == 1
-    assert "test" in told[0]
-    assert "held_out" not in told[0]
+    with pytest.raises(ConfigError, match="decoded again and again") as caught:
+        prepare_splits(load_task(content, model, folder=tmp_path), heard.append)
+    assert f"take {sum(sizes) / 2**30:.3g} GiB together" in str(caught.value)
+    assert not list((tmp_path / "small").glob("*.npy"))

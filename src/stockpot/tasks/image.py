@@ -123,8 +123,8 @@ class ImageClassification(TextClassification):
         """
         if (needed := self._decoded_bytes(self.splits)) > self._cache.limit_bytes:
             raise ConfigError(
-                f"the decoded images of {', '.join(self.splits)} take {needed / 2**30:.3f} GiB together, "
-                f"but the cache may hold {self._cache.limit_bytes / 2**30:.3f}: they would be decoded again and again",
+                f"the decoded images of {', '.join(self.splits)} take {needed / 2**30:.3g} GiB together, "
+                f"but the cache may hold {self._cache.limit_bytes / 2**30:.3g}: they would be decoded again and again",
                 fix="raise `cache_gib` under `data`, or take fewer images",
             )
         self.pixels(split)
