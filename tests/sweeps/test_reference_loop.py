@@ -18,6 +18,7 @@ from stockpot.sweeps import fine_tuning  # noqa: E402
 from stockpot.sweeps.families import fine_tuned  # noqa: E402
 from stockpot.tasks import load_task  # noqa: E402
 from tiny_images import tiny_image_model, tiny_image_task  # noqa: E402
+from tiny_models import tiny_classifier, tiny_task  # noqa: E402
 
 N_ROWS, N_EPOCHS, N_WARM = 20, 5, 2
 RATE, DECAY, SMOOTHING, LAYER_DECAY, AVERAGE = 3e-3, 0.3, 0.2, 0.6, 0.7
@@ -86,15 +87,15 @@ def loop(folder: Path, architecture: str) -> tuple[Any, dict[str, Any]]:
     return {**model.state_dict()}, average
 
 
-@pytest.mark.parametrize("architecture", ["vit", "resnet"])
-def test_a_run_is_the_plain_loop(tmp_path: Path, architecture: str) -> None:
+@pytest.mark.parametrize(("architecture", "rows_at_once"), [("vit", None), ("vit", 7), ("resnet", None)])
+def test_a_run_is_the_plain_loop(tmp_path: Path, architecture: str, rows_at_once: int | None) -> None:
     home(tmp_path, architecture)
     weights, average = loop(tmp_path, architecture)
     fine_tuning.make_ingredient(
         {
             "name": "run", "settings": SETTINGS, "task": load_task_config(tmp_path / "task.yaml").model_dump_json(),
             "task_folder": str(tmp_path), "initialisation": str(tmp_path / "start"), "target": str(tmp_path / "run"),
-            "journal": str(tmp_path / "journal"),
+            "journal": str(tmp_path / "journal"), "rows_at_once": rows_at_once,
         }
     )  # fmt: skip
     start, made, averaged = (loaded(tmp_path / name) for name in ("start", "run", "run/ema"))
@@ -115,7 +116,7 @@ def test_the_loss_is_that_of_the_rows_however_many_gpus_share_them(tmp_path: Pat
     run = fine_tuned("image-classification").trainable(settings, task, tmp_path / "start")
     trainer = transformers.Trainer(
         model=run.model,
-        args=fine_tuning._training_arguments(settings, task, run, str(tmp_path / "scratch")),
+        args=fine_tuning._training_arguments(settings, task, run, str(tmp_path / "scratch"), fine_tuning._Loading()),
         compute_loss_func=run.loss,
     )
     trainer.args._n_gpu = n_gpus
@@ -125,3 +126,27 @@ def test_the_loss_is_that_of_the_rows_however_many_gpus_share_them(tmp_path: Pat
     expected = run.loss(known, batch["labels"])
     counted = trainer._get_num_items_in_batch([batch], torch.device("cpu"))
     assert torch.allclose(trainer.compute_loss(run.model, dict(batch), num_items_in_batch=counted), expected)
+
+
+def test_texts_in_parts_of_a_step_are_the_whole_step(tmp_path: Path) -> None:
+    tiny_classifier(tmp_path / "start")
+    task = load_task_config(tiny_task(tmp_path))
+    for name, at_once in (("whole", None), ("parts", 3)):
+        settings = {"learning_rate": 1e-3, "epochs": 2, "batch_size": 12, "dropout": 0.0, "label_smoothing": 0.1}
+        fine_tuning.make_ingredient(
+            {
+                "name": name, "settings": settings, "task": task.model_dump_json(), "task_folder": str(tmp_path),
+                "initialisation": str(tmp_path / "start"), "target": str(tmp_path / name),
+                "journal": str(tmp_path / "journal"), "rows_at_once": at_once,
+            }
+        )  # fmt: skip
+    start, whole, parts = (
+        transformers.AutoModelForSequenceClassification.from_pretrained(tmp_path / name).state_dict()
+        for name in ("start", "whole", "parts")
+    )
+    for name, value in whole.items():
+        way = float((value - start[name]).abs().max())
+        if name.endswith("key.bias"):
+            continue  # softmax does not see it: its gradient is rounding
+        assert torch.allclose(parts[name], value, rtol=0, atol=0.02 * way + 1e-7), name
+    assert any(not torch.equal(start[name], value) for name, value in whole.items())

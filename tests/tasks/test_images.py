@@ -134,7 +134,9 @@ def test_other_classes_are_left_out_but_not_all_of_them(folder) -> None:
     kept = {"held_out": {"class_subset": ["cat", "dog"], "skip_other_classes": True}}
     assert set(splits_of(folder, **kept)["held_out"].rows.labels) == {"cat", "dog"}
     numbered = {"held_out": {"class_map": {0: "cat", 1: "dog"}, "skip_other_classes": True}}
-    with pytest.raises(DataError, match="none of its images is of a class that it is about .*; there is cat, dog, owl"):
+    with pytest.raises(
+        DataError, match=r"none of its images is of a class that it is about .*; there is cat, dog, owl"
+    ):
         splits_of(folder, **numbered)
     with pytest.raises(ConfigError, match="every class there is present"):
         splits_of(folder, held_out={"class_subset": "present", "skip_other_classes": True})

@@ -95,6 +95,8 @@ class SweepConfig(Settings):
         space: setting -> Entry; see `parse_space` for how it is written.
         grid: setting -> its values; every combination is a run, the last setting changing fastest. All other settings,
             and each run's own seed, are drawn as the space says.
+        rows_at_once: examples of a step that pass through the network at once, on each GPU, >= 1; the gradients of the
+            parts of a step add up. For networks whose whole batches do not fit into the memory; null: all of them.
 
     Example:
         >>> SweepConfig(runs=2, space={"learning_rate": {"log_uniform": [1e-5, 1e-3]}}).space
@@ -112,6 +114,8 @@ class SweepConfig(Settings):
         default_factory=dict
     )
 
+    rows_at_once: int | None = Field(default=None, ge=1)
+
     @model_validator(mode="before")
     @classmethod
     def _counted(cls, given: Any) -> Any:
@@ -127,10 +131,11 @@ class SweepConfig(Settings):
 
     @model_serializer(mode="wrap")
     def _as_written(self, as_usual: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Without a grid where there is none: experiments from before there were grids stay the same ones."""
+        """Without what is not there: experiments from before there were grids or parts of steps stay the same ones."""
         settings: dict[str, Any] = as_usual(self)
-        if not self.grid:
-            settings.pop("grid", None)
+        for name in ("grid", "rows_at_once"):
+            if not getattr(self, name):
+                settings.pop(name, None)
         return settings
 
 

@@ -284,6 +284,7 @@ def _sweep(session: _Session, task: TextClassification) -> tuple[Ingredient, ...
             folder=folder,
             journal=session.folder / "journal",
             engine=LocalEngine(workers=session.n_workers, gpus=gpus),
+            rows_at_once=session.config.sweep.rows_at_once,
             n_loaders=loaders_of_run(available_cores(), n_workers=n_workers, n_gpus=len(gpus)),
             on_result=report,
         )

@@ -145,8 +145,16 @@ def batch_mixer(
 
 
 def soft_cross_entropy(outputs: Any, targets: torch.Tensor, num_items_in_batch: Any = None) -> torch.Tensor:
-    """``-mean_i sum_c q_ic log p_ic`` of targets q [n, classes]; transformers' outputs, or timm's bare logits."""
+    """``-1/n sum_i sum_c q_ic log p_ic`` of targets q [rows, classes]; transformers' outputs, or timm's bare logits.
+
+    Args:
+        outputs: of the network.
+        targets: of the rows of this part of a step.
+        num_items_in_batch: numbers in the targets of the whole step, by GPU where there are several, as the Trainer
+            counts them; None: this part is all of it, n = rows.
+    """
     import torch
 
-    del num_items_in_batch  # no gradient is accumulated over several batches
-    return torch.nn.functional.cross_entropy(getattr(outputs, "logits", outputs).float(), targets)
+    logits = getattr(outputs, "logits", outputs).float()
+    n = len(targets) if num_items_in_batch is None else torch.as_tensor(num_items_in_batch).sum() / targets.shape[1]
+    return torch.nn.functional.cross_entropy(logits, targets, reduction="sum") / n

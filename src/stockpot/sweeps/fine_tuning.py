@@ -9,7 +9,7 @@ from fnmatch import fnmatchcase
 from functools import lru_cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from stockpot.assembly import with_digests
 from stockpot.config import RunSettings
@@ -45,8 +45,9 @@ def make_ingredient(payload: Mapping[str, Any]) -> dict[str, Any]:
 
     Args:
         payload: name; settings (of RunSettings); task (JSON text) and task_folder; initialisation, target and journal
-            (folders). Everything a result depends on is in it, so a run repeated elsewhere has the same bytes. And
-            n_loaders, on which it does not depend: processes that decode images ahead.
+            (folders); rows_at_once (None: whole steps). Everything a result depends on is in it, so a run repeated
+            elsewhere has the same bytes. And n_loaders, on which it does not depend: processes that decode images
+            ahead.
 
     Returns:
         Name, digest and held-out score; of a run that diverged, name and `diverged`: why. That, too, is a result: the
@@ -62,7 +63,8 @@ def make_ingredient(payload: Mapping[str, Any]) -> dict[str, Any]:
         return _verdict(payload, task, target)
     try:
         with whole_folder(target) as folder:
-            _fine_tune(settings, task, Path(payload["initialisation"]), folder, n_loaders=payload.get("n_loaders", 0))
+            how = _Loading(payload.get("rows_at_once"), payload.get("n_loaders", 0))
+            _fine_tune(settings, task, Path(payload["initialisation"]), folder, how)
             # Predicted before the folder gets its name: a run that has landed has all it needs for the table.
             verdict = _verdict(payload, task, folder)
             write_json_atomically(folder / RUN_FILE, {"name": payload["name"], "settings": payload["settings"]})
@@ -103,7 +105,7 @@ def _task(config: str, folder: Path, initialisation: Path) -> TextClassification
 
 
 def _fine_tune(
-    settings: RunSettings, task: TextClassification, initialisation: Path, folder: Path, *, n_loaders: int
+    settings: RunSettings, task: TextClassification, initialisation: Path, folder: Path, how: _Loading
 ) -> None:
     _, transformers = import_hf()
     transformers.set_seed(settings.seed)
@@ -113,7 +115,7 @@ def _fine_tune(
     with TemporaryDirectory(dir=folder) as scratch:  # in the partial folder, so that a kill leaves nothing elsewhere
         trainer = transformers.Trainer(
             model=run.model,
-            args=_training_arguments(settings, task, run, scratch, n_loaders=n_loaders),
+            args=_training_arguments(settings, task, run, scratch, how),
             train_dataset=run.examples,
             data_collator=run.collator,
             callbacks=[*run.callbacks, *([averaging] if averaging else [])],
@@ -153,14 +155,34 @@ def _rows_per_gpu(batch_size: int, device: str) -> int:
     return batch_size // max(1, len(visible_gpus(device)))
 
 
+class _Loading(NamedTuple):
+    """How the rows of a step come to the network."""
+
+    rows_at_once: int | None = None
+    n_loaders: int = 0
+
+
+def _rows_of_part(rows: int, at_once: int | None) -> int:
+    """Rows that pass at once: the most that are no more than allowed and cut a step into equal parts.
+
+    Example:
+        >>> _rows_of_part(64, 24), _rows_of_part(64, None), _rows_of_part(7, 4)
+        (16, 64, 1)
+    """
+    return next(part for part in range(min(rows, at_once or rows), 0, -1) if rows % part == 0)
+
+
 def _training_arguments(
-    settings: RunSettings, task: TextClassification, run: Trainable, scratch: str, *, n_loaders: int = 0
+    settings: RunSettings, task: TextClassification, run: Trainable, scratch: str, how: _Loading
 ) -> Any:
     _, transformers = import_hf()
     steps = math.ceil(task.n_examples("train") / settings.batch_size) * settings.epochs
+    rows = _rows_per_gpu(settings.batch_size, task.hardware.device)
+    part = _rows_of_part(rows, how.rows_at_once)
     usual: dict[str, Any] = {
         "output_dir": scratch,
-        "per_device_train_batch_size": _rows_per_gpu(settings.batch_size, task.hardware.device),
+        "per_device_train_batch_size": part,
+        "gradient_accumulation_steps": rows // part,
         "num_train_epochs": settings.epochs,
         "learning_rate": settings.learning_rate,
         "warmup_steps": settings.warmup_steps or round(steps * settings.warmup_ratio),
@@ -176,7 +198,7 @@ def _training_arguments(
         "report_to": "none",
         "disable_tqdm": True,
         "dataloader_pin_memory": False,
-        "dataloader_num_workers": n_loaders if run.loads_slowly else 0,
+        "dataloader_num_workers": how.n_loaders if run.loads_slowly else 0,
         # A loss here is a mean over rows. The Trainer takes it for a part of a sum over all devices, and multiplies it
         # by their number.
         "average_tokens_across_devices": False,

@@ -29,6 +29,7 @@ def run_sweep(
     folder: Path,
     journal: Path,
     engine: Engine,
+    rows_at_once: int | None = None,
     n_loaders: int = 0,
     on_result: Callable[[Result], None] | None = None,
 ) -> tuple[Ingredient, ...]:
@@ -42,6 +43,7 @@ def run_sweep(
         folder: gets one folder per run.
         journal: where predictions go.
         engine: where the runs happen.
+        rows_at_once: examples of a step that pass through the network at once; None: all.
         n_loaders: processes of each run that decode images ahead; changes no result.
         on_result: called in the order of completion.
 
@@ -60,6 +62,7 @@ def run_sweep(
         "task_folder": str(task_folder),
         "initialisation": str(initialisation),
         "journal": str(journal),
+        "rows_at_once": rows_at_once,
         "n_loaders": n_loaders,
     }
     jobs = [
