@@ -158,12 +158,23 @@ def _features(
         with torch.inference_mode():
             for batch in batches:
                 caught.clear()
-                outputs = model(**{name: torch.from_numpy(values) for name, values in batch.inputs.items()})
+                outputs = _outputs(model, {name: torch.from_numpy(values) for name, values in batch.inputs.items()})
                 logits = getattr(outputs, "logits", outputs)
                 result[batch.rows] = _picked(*caught[-1], logits).float().numpy()[: len(batch.rows)]
     finally:
         hook.remove()
     return result
+
+
+def _outputs(model: torch.nn.Module, inputs: dict[str, torch.Tensor]) -> Any:
+    try:
+        return model(**inputs)
+    except (AssertionError, LookupError, RuntimeError, TypeError, ValueError) as exc:
+        shapes = ", ".join(f"{name} {list(values.shape)}" for name, values in inputs.items())
+        raise RunError(
+            f"the pre-trained network failed on a batch, {shapes}: {type(exc).__name__}: {exc}",
+            fix="check that its configuration fits its tokenizer or preprocessing",
+        ) from exc
 
 
 def _picked(features: torch.Tensor, outputs: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
