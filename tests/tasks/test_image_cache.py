@@ -102,3 +102,17 @@ def test_all_images_that_cannot_be_taken_are_named_at_once(tmp_path: Path) -> No
     with pytest.raises(DataError, match="image 0 is damaged"):
         cache.pixels("c", 1, make)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_images_that_come_out_in_another_size_are_named(tmp_path: Path) -> None:
+    def make(row: int) -> np.ndarray:
+        return np.zeros((3, 2, 2 + (row in (3, 70))), dtype=np.uint8)
+
+    cache = ImageCache(tmp_path, limit_bytes=10**6)
+    with pytest.raises(DataError, match="2 images cannot be taken") as caught:
+        cache.pixels("a", 100, make, name_of=lambda row: f"photo {row}")
+    assert [problem.partition(" pixels")[0] for problem in caught.value.problems] == [
+        "photo 3: 3 x 2",
+        "photo 70: 3 x 2",
+    ]
+    assert not cache.holds("a", 100)
