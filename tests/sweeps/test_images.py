@@ -16,16 +16,17 @@ pytest.importorskip("transformers")
 from stockpot import ingredients  # noqa: E402
 from stockpot.assembly import materialize  # noqa: E402
 from stockpot.config import RunSettings, load_task_config  # noqa: E402
-from stockpot.errors import ConfigError  # noqa: E402
+from stockpot.errors import ConfigError, RunError  # noqa: E402
 from stockpot.experiment.running import run  # noqa: E402
 from stockpot.recipes import single  # noqa: E402
 from stockpot.sweeps.augmentation import augmenter, batch_mixer, soft_cross_entropy  # noqa: E402
 from stockpot.sweeps.fine_tuning import make_ingredient  # noqa: E402
+from stockpot.sweeps.head import prepare_initialisation  # noqa: E402
 from stockpot.sweeps.images import ImageExamples, load_image_model, save_image_model  # noqa: E402
 from stockpot.sweeps.optimiser import layer_depths, layered_groups, weight_average  # noqa: E402
 from stockpot.tasks import load_task  # noqa: E402
 from stockpot.tasks.image_models import image_processor  # noqa: E402
-from tiny_images import tiny_image_model, tiny_image_task  # noqa: E402
+from tiny_images import ARCHITECTURES, tiny_image_model, tiny_image_task  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -336,3 +337,49 @@ def test_preprocessing_goes_along_under_the_name_that_it_has(tmp_path: Path) -> 
     (source / "processor_config.json").write_text(json.dumps({"image_processor": settings}))
     save_image_model(load_image_model(source), tmp_path / "run", source=source)
     assert image_processor(tmp_path / "run").to_dict() == image_processor(source).to_dict()
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda config: config.update(image_size=32), r"another shape of vit\.embeddings\.position_embeddings"),
+        (
+            lambda config: config.update(model_type="deit", architectures=["DeiTForImageClassification"]),
+            "lack .* of .*",
+        ),
+        (lambda config: config.update(model_type="vit_mae"), "Unrecognized configuration class"),
+    ],
+)
+def test_a_start_whose_weights_are_of_another_network_is_refused(tmp_path: Path, change: Any, said: str) -> None:
+    folder = tiny_image_model(tmp_path / "base")
+    config = json.loads((folder / "config.json").read_text())
+    change(config)
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ConfigError, match=said):
+        load_image_model(folder, num_labels=5, ignore_mismatched_sizes=True)
+
+
+def test_a_damaged_start_is_told(tmp_path: Path) -> None:
+    folder = tiny_image_model(tmp_path / "base")
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    with pytest.raises(ConfigError, match="transformers loads no AutoModelForImageClassification from it"):
+        load_image_model(folder)
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_a_new_head_is_no_fault_of_the_start(tmp_path: Path, architecture: str) -> None:
+    folder = tiny_image_model(tmp_path / "base", architecture)
+    made = load_image_model(folder, num_labels=5, ignore_mismatched_sizes=True)
+    assert made.num_labels == 5
+
+
+def test_images_of_another_size_than_the_networks_are_told(tmp_path: Path) -> None:
+    folder = tiny_image_model(tmp_path / "base")
+    settings = json.loads((folder / "preprocessor_config.json").read_text())
+    (folder / "preprocessor_config.json").write_text(json.dumps({**settings, "size": {"height": 32, "width": 32}}))
+    content = json.loads(tiny_image_task(tmp_path, n=60).read_text())
+    content["data"]["train"] = {"rows": 20}
+    task = load_task(content, folder, folder=tmp_path, own_labels=False)
+    with pytest.raises(RunError, match=r"pixel_values \[20, 3, 32, 32\]"):
+        prepare_initialisation(task, folder, tmp_path / "start", head="linear-probe", seed=0)

@@ -218,6 +218,17 @@ def test_the_tower_of_coca_gives_the_embedding_that_the_whole_model_takes(tmp_pa
     assert np.allclose(found[0].logits, found[1].logits, atol=1e-4)
 
 
+@pytest.mark.parametrize("change", [{"resize_mode": "wide"}, {"interpolation": "cubist"}, {"mean": [0.5, 0.5]}])
+def test_a_preprocessing_that_open_clip_does_not_know_is_told(tmp_path: Path, change) -> None:
+    folder = tiny_clip(tmp_path / "model", library("open_clip"))
+    config = json.loads((folder / "open_clip_config.json").read_text())
+    config["preprocess_cfg"] |= change
+    (folder / "open_clip_config.json").write_text(json.dumps(config))
+    task = load_task(tiny_clip_task(tmp_path, labels=CLASSES), folder)
+    with pytest.raises(ConfigError, match=r"no preprocessing from preprocess_cfg .*" + next(iter(change))):
+        task.pixels("test")
+
+
 def test_open_clips_model_may_stand_beside_timms_image_tower(tmp_path: Path) -> None:
     folder = tiny_clip(tmp_path / "both", library("open_clip"))
     (folder / "config.json").write_text(json.dumps({"architecture": "vit_base_patch32_clip_224", "num_classes": 0}))

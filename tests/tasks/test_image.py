@@ -259,3 +259,29 @@ def test_training_images_without_room_are_decoded_at_each_look_to_the_same_pixel
     inputs = [[batch.inputs["pixel_values"] for batch in task.input_batches("train", 5)] for task in (kept, anew)]
     assert all(np.array_equal(one, two) for one, two in zip(*inputs, strict=True))
     assert anew.unprepared == ()  # nothing of what is scored had to go
+
+
+def preprocessing(folder: Path, **changes: object) -> Path:
+    path = folder / "preprocessor_config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+    return folder
+
+
+def test_a_preprocessing_that_leaves_sizes_as_they_are_takes_images_of_one_size(tmp_path: Path) -> None:
+    from PIL import Image
+
+    model = preprocessing(tiny_image_model(tmp_path / "model", "convnext"), do_resize=False)
+    tiny_image_task(tmp_path)
+    assert load_task(tmp_path / "task.yaml", model).pixels("test").shape[1:] == (3, 20, 24)
+    odd = tmp_path / "photos" / load_task(tmp_path / "task.yaml", model).item_ids("test")[3].partition(":")[2]
+    Image.open(odd).resize((30, 40)).save(odd)
+    with pytest.raises(DataError, match=rf"{odd.name}: 30 x 40 pixels .* the first image has 24 x 20"):
+        load_task(tmp_path / "task.yaml", model).pixels("test")
+
+
+def test_bytes_that_nothing_scales_reach_the_network_as_numbers(tmp_path: Path) -> None:
+    model = preprocessing(tiny_image_model(tmp_path / "model", "convnext"), do_rescale=False, do_normalize=False)
+    task = load_task(tiny_image_task(tmp_path), model)
+    values = task.input_batches("test", 4)[0].inputs["pixel_values"]
+    assert values.dtype == np.float32
+    assert np.array_equal(values, task.pixels("test")[:4])

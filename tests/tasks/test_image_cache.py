@@ -161,3 +161,17 @@ def test_another_process_may_remove_what_was_just_made(tmp_path: Path, monkeypat
     limit = 100
     with pytest.raises(OutputError, match="removed again by other processes"):
         cache.pixels("b", 10, filled(0))
+
+
+def test_images_that_come_out_in_another_size_are_named(tmp_path: Path) -> None:
+    def make(row: int) -> np.ndarray:
+        return np.zeros((3, 2, 2 + (row in (3, 70))), dtype=np.uint8)
+
+    cache = ImageCache(tmp_path, limit_bytes=10**6)
+    with pytest.raises(DataError, match="2 images cannot be taken") as caught:
+        cache.pixels("a", 100, make, name_of=lambda row: f"photo {row}")
+    assert [problem.partition(" pixels")[0] for problem in caught.value.problems] == [
+        "photo 3: 3 x 2",
+        "photo 70: 3 x 2",
+    ]
+    assert not cache.holds("a", 100)

@@ -13,6 +13,7 @@ import numpy as np
 from stockpot.config import RunSettings
 from stockpot.errors import ConfigError, MissingExtraError
 from stockpot.sweeps.augmentation import augmenter, batch_mixer, seed_draws, soft_cross_entropy
+from stockpot.sweeps.pretrained import pretrained_classifier
 from stockpot.sweeps.trainable import Trainable, dropout_changes, stored_tensors
 from stockpot.tasks.batches import Batch
 from stockpot.tasks.hardware import import_hf
@@ -42,16 +43,14 @@ def load_image_model(folder: Path, **changes: Any) -> torch.nn.Module:
         changes: as `from_pretrained` takes them; of these timm knows `num_labels`.
 
     Raises:
-        ConfigError: settings that timm's networks have no place for.
+        ConfigError: the folder holds no such network, or weights of another.
         MissingExtraError: timm is not installed.
     """
     if _is_timm(folder):
         return _load_timm(folder, **changes)
-    torch_module, transformers = import_hf()
-    model: torch.nn.Module = transformers.AutoModelForImageClassification.from_pretrained(
-        folder, dtype=torch_module.float32, **changes
-    )
-    return model
+    _, transformers = import_hf()
+    fix = "name the folder of an image classifier, or of a network that AutoModelForImageClassification takes"
+    return pretrained_classifier(transformers.AutoModelForImageClassification, folder, fix=fix, **changes)
 
 
 def _is_timm(folder: Path) -> bool:

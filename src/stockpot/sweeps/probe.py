@@ -52,7 +52,7 @@ def features_of(
         hardware: where evaluation runs.
 
     Raises:
-        RunError: the network does more with the head's outputs than to pick one token.
+        RunError: the network fails on a batch, or does more with the head's outputs than to pick one token.
     """
     import torch
 
@@ -65,7 +65,7 @@ def features_of(
             for batch in batches:
                 caught.clear()
                 inputs = {name: torch.from_numpy(values).to(hardware.device) for name, values in batch.inputs.items()}
-                outputs = model(**inputs)
+                outputs = _outputs(model, inputs)
                 logits = getattr(outputs, "logits", outputs)
                 result[batch.rows] = _picked(*caught[-1], logits).float().cpu().numpy()[: len(batch.rows)]
     finally:
@@ -80,6 +80,17 @@ def _precision(hardware: Hardware) -> AbstractContextManager[Any]:
     if hardware.device == "cpu" or hardware.precision != "bf16":
         return nullcontext()
     return torch.autocast(hardware.device, dtype=torch.bfloat16)
+
+
+def _outputs(model: torch.nn.Module, inputs: dict[str, torch.Tensor]) -> Any:
+    try:
+        return model(**inputs)
+    except (AssertionError, LookupError, RuntimeError, TypeError, ValueError) as exc:
+        shapes = ", ".join(f"{name} {list(values.shape)}" for name, values in inputs.items())
+        raise RunError(
+            f"the pre-trained network failed on a batch, {shapes}: {type(exc).__name__}: {exc}",
+            fix="check that its configuration fits its tokenizer or preprocessing",
+        ) from exc
 
 
 def _picked(features: torch.Tensor, outputs: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:

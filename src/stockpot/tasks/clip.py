@@ -149,17 +149,27 @@ class ClipClassification(ImageClassification):
 
 def _open_clip_pixels(folder: Path) -> ImageModel:
     """Images as open_clip's own transform makes them from the folder's configuration."""
+    import PIL.Image
+
     open_clip = import_open_clip()
     from open_clip.transform import PreprocessCfg, image_transform_v2, merge_preprocess_dict
 
     config = read_config(folder)
     size = config["model_cfg"].get("vision_cfg", {}).get("image_size", 224)
+    settings: dict[str, Any] = config.get("preprocess_cfg") or {}
     try:
-        settings = merge_preprocess_dict(PreprocessCfg(size=size), config.get("preprocess_cfg") or {})
+        settings = merge_preprocess_dict(PreprocessCfg(size=size), settings)
         with without_warnings():
             transform = image_transform_v2(PreprocessCfg(**{**settings, "size": size}), is_train=False)
-    except (TypeError, ValueError, AssertionError) as exc:
-        raise ConfigError(f"{folder / OPEN_CLIP_CONFIG}: preprocess_cfg: {exc}", fix="correct it") from exc
+        transform(PIL.Image.new("RGB", (40, 50)))
+    except (TypeError, ValueError, AssertionError, LookupError, RuntimeError) as exc:
+        shown = ", ".join(f"{name} {value!r}" for name, value in settings.items())
+        raise ConfigError(
+            f"{folder / OPEN_CLIP_CONFIG}: open_clip makes no preprocessing from preprocess_cfg ({shown})"
+            f"{f': {exc}' if str(exc) else ''}",
+            fix="three numbers each for mean and std, mode RGB, interpolation bicubic, bilinear or random, "
+            "resize_mode shortest, longest or squash",
+        ) from exc
 
     pixels, table = pixels_of_pipeline(transform, "RGB")
     identity = {"library": "open_clip", "open_clip": open_clip.__version__, "data": settings, "size": size}

@@ -95,6 +95,7 @@ class ImageClassification(TextClassification):
                 self._pixels_key(split),
                 len(images.items),
                 lambda row: model.pixels(decoded(images, row, mode=model.mode)),
+                name_of=images.rows.item_ids.__getitem__,
             )
         return self._pixels[split]
 

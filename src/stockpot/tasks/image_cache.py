@@ -70,15 +70,24 @@ class ImageCache:
         self._write(path, lambda file: file.write(json.dumps(made).encode()))
         return made
 
-    def pixels(self, key: str, n: int, make: Callable[[int], np.ndarray[Any, Any]]) -> np.ndarray[Any, Any]:
+    def pixels(
+        self,
+        key: str,
+        n: int,
+        make: Callable[[int], np.ndarray[Any, Any]],
+        *,
+        name_of: Callable[[int], str] = lambda number: f"image {number + 1}",
+    ) -> np.ndarray[Any, Any]:
         """[n, channels, height, width], read-only: from the disk, or made one by one and kept there.
 
         Args:
             key: says everything that the pixels depend on.
             n: how many.
             make: the pixels of one image by its number; called from several threads.
+            name_of: what to call an image in errors.
 
         Raises:
+            DataError: images that cannot be made, or come out in another size than the first; all are named.
             ConfigError: these images alone are more than the cache may hold.
             OutputError: the folder cannot be written.
         """
@@ -88,7 +97,7 @@ class ImageCache:
                 with suppress(OSError):  # the least recently used go first; a folder may be there to be read alone
                     os.utime(path)
                 return kept
-            self._make(path, n, make)
+            self._make(path, n, make, name_of)
         raise OutputError(
             f"{self.folder}: what is made is removed again by other processes that need its room",
             fix="raise `cache_gib` under `data`, or name another `cache` folder",
@@ -101,7 +110,9 @@ class ImageCache:
     def _path(self, key: str) -> Path:
         return self.folder / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.npy"
 
-    def _make(self, path: Path, n: int, make: Callable[[int], np.ndarray[Any, Any]]) -> None:
+    def _make(
+        self, path: Path, n: int, make: Callable[[int], np.ndarray[Any, Any]], name_of: Callable[[int], str]
+    ) -> None:
         first, failures = None, list[DataError]()
         for number in range(n):
             made = _attempted(make, number)
@@ -112,6 +123,7 @@ class ImageCache:
         if first is None:
             raise together(failures, f"none of {n} images can be taken")
         self._make_room(bytes_kept(n, first.nbytes))
+        alike = partial(_alike, make, first.shape, name_of)
         header = {"descr": np.lib.format.dtype_to_descr(first.dtype), "fortran_order": False}
 
         def write(file: Any) -> None:
@@ -120,7 +132,7 @@ class ImageCache:
             failures.clear()
             with ThreadPoolExecutor(available_cores()) as pool:
                 for start in range(0, n, chunk):  # in chunks, so that finished images do not pile up
-                    for made in pool.map(partial(_attempted, make), range(start, min(start + chunk, n))):
+                    for made in pool.map(partial(_attempted, alike), range(start, min(start + chunk, n))):
                         if isinstance(made, DataError):
                             failures.append(made)
                         elif not failures:
@@ -178,10 +190,11 @@ def _stat(file: Path) -> os.stat_result | None:
 def _mapped(path: Path, n: int) -> np.ndarray[Any, Any] | None:
     """The pixels of a file; None where it is not there, or cut short or overwritten by something else."""
     try:
-        kept: np.ndarray[Any, Any] = np.load(path, mmap_mode="r")
+        kept: np.memmap[Any, Any] = np.load(path, mmap_mode="r")
     except (OSError, ValueError, EOFError):
         return None
-    return kept if kept.ndim == 4 and len(kept) == n else None
+    is_whole = kept.ndim == 4 and len(kept) == n and path.stat().st_size == kept.offset + kept.nbytes
+    return kept if is_whole else None
 
 
 def _attempted(make: Callable[[int], np.ndarray[Any, Any]], number: int) -> np.ndarray[Any, Any] | DataError:
@@ -190,6 +203,21 @@ def _attempted(make: Callable[[int], np.ndarray[Any, Any]], number: int) -> np.n
         return make(number)
     except DataError as exc:
         return exc
+
+
+def _alike(
+    make: Callable[[int], np.ndarray[Any, Any]], shape: tuple[int, ...], name_of: Callable[[int], str], number: int
+) -> np.ndarray[Any, Any]:
+    """An image's pixels, which have the shape of all others: the file has no place for larger or smaller ones."""
+    made = make(number)
+    if made.shape == shape:
+        return made
+    height, width = made.shape[-2:]
+    raise DataError(
+        f"{name_of(number)}: {width} x {height} pixels after the model's preprocessing, which crops to no one size: "
+        f"the first image has {shape[-1]} x {shape[-2]}",
+        fix="let the model's preprocessing resize and crop all images to one size (do_resize, do_center_crop)",
+    )
 
 
 def _digest(item: ImageItem) -> str:

@@ -152,12 +152,13 @@ def _check_channels(processor: Any, mode: str, folder: Path) -> None:
 
     try:
         _processed(processor, PIL.Image.new(mode, (40, 50)), {})
-    except (ValueError, TypeError, IndexError) as exc:
+    except (ValueError, TypeError, LookupError) as exc:
         n_channels = 1 if mode == "L" else 3
         raise ConfigError(
             f"{folder}: the preprocessing does not fit images of {n_channels} "
             f"channel{'s' if n_channels > 1 else ''}, which config.json asks for: {exc}",
-            fix="give image_mean and image_std in preprocessor_config.json one number for each channel",
+            fix="mend preprocessor_config.json: image_mean and image_std have a number for each channel, sizes are "
+            "above 0",
         ) from exc
 
 
@@ -172,7 +173,8 @@ def _byte_table(processor: Any, mode: str) -> np.ndarray[Any, Any] | None:
         return None
     if as_bytes.dtype != np.uint8 or len(table) != len(as_bytes):
         return None
-    return table if np.array_equal(looked_up(table, as_bytes[None])[0], whole) else None
+    is_all = np.array_equal(looked_up(table, as_bytes[None])[0], whole)
+    return table.astype(np.float32) if is_all else None  # bytes themselves, where nothing scales them
 
 
 def _processed(processor: Any, image: Image, changes: Mapping[str, bool]) -> np.ndarray[Any, Any]:
