@@ -24,7 +24,7 @@ class Deadly:
 
     attempts: ClassVar[dict[str, int]] = {}
 
-    def __init__(self, workers: int | None = None) -> None:
+    def __init__(self, workers: int | None = None, gpus: Sequence[str] = ()) -> None:
         self.workers = workers
 
     def run(self, function: str, jobs: Sequence[Job], **more: Any) -> list[Result]:
