@@ -18,23 +18,9 @@ from stockpot.experiment.running import run  # noqa: E402
 from stockpot.recipes import single  # noqa: E402
 from stockpot.tasks import load_task  # noqa: E402
 from tiny_images import CLASSES, tiny_image_task  # noqa: E402
+from tiny_timm import tiny_timm  # noqa: E402
 
 ARCHITECTURES = ("test_vit", "test_convnext", "test_resnet", "test_efficientnet")
-
-
-def timm_folder(folder: Path, architecture: str = "test_vit", *, seed: int = 0, dtype: str = "float32") -> Path:
-    """A small random network as timm writes it."""
-    torch.manual_seed(seed)
-    sized = {"img_size": 32} if "vit" in architecture else {}
-    model = timm.create_model(architecture, num_classes=len(CLASSES), **sized)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(0.05 * torch.randn(parameter.shape))
-    changes = {"input_size": (3, 32, 32), "crop_pct": 0.9, "mean": (0.4, 0.5, 0.6)}
-    config = {"pretrained_cfg": {**model.pretrained_cfg, **changes}}
-    model.to(getattr(torch, dtype))
-    timm.models.save_for_hf(model, folder, model_config=config, model_args=sized, safe_serialization=True)
-    return folder
 
 
 def own_logits(folder: Path, pictures: list[Path]) -> np.ndarray:
@@ -57,7 +43,7 @@ def pictures_of(task, folder: Path, split: str) -> list[Path]:
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
 def test_predictions_and_written_soups_are_those_of_timm_itself(tmp_path: Path, architecture: str, dtype: str) -> None:
     for seed in (1, 2):
-        timm_folder(tmp_path / f"run-{seed}", architecture, seed=seed, dtype=dtype)
+        tiny_timm(tmp_path / f"run-{seed}", architecture, seed=seed, dtype=dtype)
     runs = ingredients(tmp_path / "run-*")
     task = load_task(tiny_image_task(tmp_path), runs[0])
     pictures = pictures_of(task, tmp_path, "held_out")
@@ -70,7 +56,7 @@ def test_predictions_and_written_soups_are_those_of_timm_itself(tmp_path: Path, 
 
 
 def test_an_experiment_with_timm_and_augmentation(tmp_path: Path) -> None:
-    timm_folder(tmp_path / "base")
+    tiny_timm(tmp_path / "base")
     content = json.loads(tiny_image_task(tmp_path, n=60).read_text())
     content["data"] |= {"train": {"rows": 20}, "path": str(tmp_path / "photos"), "cache": str(tmp_path / "cache")}
     space = {"learning_rate": {"log_uniform": [1e-4, 1e-3]}, "epochs": 1, "mixup": 0.2, "rand_augment_magnitude": 5.0}
