@@ -229,7 +229,7 @@ def _read_separated(reader: Any, wanted: Sequence[str], name: str, given: Sequen
     header = list(given) if given is not None else next(rows, (0, None))[1]
     if header is None:
         raise DataError(f"{name} is empty", fix="give a file with a header and rows")
-    _check_columns(header, wanted, name)
+    _check_columns(header, wanted, name, fix=_FIX if given is not None else f"{_FIX}; a file without header: {_LIST}")
     body = list(rows)
     ragged = (
         f"line {line}: {len(row)} fields where the header has {len(header)}"
@@ -255,12 +255,16 @@ def _numbered_rows(reader: Any, name: str) -> Iterator[tuple[int, list[str]]]:
         ) from exc
 
 
-def _check_columns(there: Sequence[str], wanted: Sequence[str], name: str) -> None:
+_FIX = "correct the columns under `data`"
+_LIST = "list its columns as `columns`"
+
+
+def _check_columns(there: Sequence[str], wanted: Sequence[str], name: str, *, fix: str = _FIX) -> None:
     twice = sorted({column for column in there if there.count(column) > 1})
     if twice:
         raise DataError(f"{name}: columns given twice: {', '.join(twice)}", fix="rename them in the header")
     missing = [f"no column {column!r}{nearest(column, there)}" for column in wanted if column not in there]
-    raise_problems(missing, f"{name} has the columns {', '.join(there)}", fix="correct the columns under `data`")
+    raise_problems(missing, f"{name} has the columns {', '.join(there)}", fix=fix)
 
 
 def _read_json_lines(text: str, wanted: Sequence[str], name: str, header: Sequence[str] | None) -> Table:
