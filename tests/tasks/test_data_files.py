@@ -9,6 +9,7 @@ import pytest
 from stockpot.errors import ConfigError, DataError
 from stockpot.tasks import load_task
 from stockpot.tasks.data_files import data_path
+from stockpot.tasks.tables import read_table
 from tiny_images import tiny_image_folder, tiny_image_model
 from tiny_models import tiny_classifier
 
@@ -76,3 +77,12 @@ def test_wrong_references_are_told(cache: Path, tmp_path: Path) -> None:
             data_path(f"hf://datasets/owner/name@{COMMIT}/{missing}", tmp_path)
     with pytest.raises(DataError, match="no such data"):
         data_path("hf://datasets/owner/else@main/a.tsv", tmp_path)
+
+
+def test_a_file_without_a_header_is_told_how_to_name_its_columns(tmp_path: Path) -> None:
+    (tmp_path / "cola.tsv").write_text("gj04\t1\t\tOur friends.\ngj04\t0\t*\tThey drank.\n")
+    with pytest.raises(DataError, match="a file without header: list its columns as `columns`"):
+        read_table(tmp_path / "cola.tsv", ["sentence", "label"], name="cola.tsv")
+    with pytest.raises(DataError) as caught:
+        read_table(tmp_path / "cola.tsv", ["sentence"], name="cola.tsv", header=["source", "label", "mark", "text"])
+    assert "without header" not in str(caught.value)

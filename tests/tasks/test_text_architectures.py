@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 
 from stockpot import ingredients, uniform, write
+from stockpot.errors import EvaluationError
 from stockpot.recipes import single
 from stockpot.sweeps.head import prepare_initialisation
 from stockpot.tasks import load_task
+from tiny_lm import tiny_lm_tokenizer
 from tiny_models import LABELS, tiny_classifier, tiny_task
 
 torch = pytest.importorskip("torch")
@@ -85,3 +87,34 @@ def test_a_linear_probe_fits_the_head_of_each(tmp_path: Path, architecture: str)
         return float(torch.nn.functional.cross_entropy(logits, torch.from_numpy(task.labels("train"))))
 
     assert loss(tmp_path / "start") < min(loss(tmp_path / "base"), np.log(len(LABELS)))
+
+
+def decoder(folder: Path, architecture: str, *, config_pads: int | None, tokenizer_pads: str | None) -> Path:
+    """A decoder that reads the class at the last token that is no padding, of its configuration's kind."""
+    tokenizer = tiny_lm_tokenizer()
+    tokenizer.pad_token = tokenizer_pads
+    narrow = {"n_embd": 16, "n_layer": 1, "n_head": 2, "n_positions": 64} if architecture == "gpt2" else NARROW
+    ids = {"pad_token_id": config_pads, "bos_token_id": 2, "eos_token_id": 3, "num_labels": len(LABELS)}
+    config = transformers.AutoConfig.for_model(architecture, vocab_size=len(tokenizer), **ids, **narrow)
+    torch.manual_seed(0)
+    transformers.AutoModelForSequenceClassification.from_config(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.parametrize("architecture", ["gpt2", "llama"])
+@pytest.mark.parametrize(("config_pads", "tokenizer_pads"), [(3, None), (3, "<pad>"), (0, "</s>"), (0, "<pad>")])
+def test_texts_are_filled_up_with_what_the_network_takes_for_padding(
+    tmp_path: Path, architecture: str, config_pads: int, tokenizer_pads: str | None
+) -> None:
+    folder = decoder(tmp_path / "model", architecture, config_pads=config_pads, tokenizer_pads=tokenizer_pads)
+    task = load_task(tiny_task(tmp_path), folder)
+    found = task.predict(single(ingredients(folder)[0]), "held_out").logits
+    assert np.allclose(found, own_logits(folder, task.texts("held_out")), atol=1e-5)
+
+
+def test_a_decoder_without_padding_says_where_to_name_it(tmp_path: Path) -> None:
+    folder = decoder(tmp_path / "model", "gpt2", config_pads=None, tokenizer_pads=None)
+    task = load_task(tiny_task(tmp_path), folder)
+    with pytest.raises(EvaluationError, match="give `pad_token_id` in the config"):
+        task.predict(single(ingredients(folder)[0]), "held_out")

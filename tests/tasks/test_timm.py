@@ -23,31 +23,9 @@ from stockpot.sweeps.images import load_image_model  # noqa: E402
 from stockpot.tasks import load_task  # noqa: E402
 from stockpot.tasks.timm_config import timm_config  # noqa: E402
 from tiny_images import CLASSES, tiny_image_task  # noqa: E402
+from tiny_timm import tiny_timm  # noqa: E402
 
 ARCHITECTURES = ("test_vit", "test_convnext", "test_resnet", "test_efficientnet")
-
-
-def timm_folder(
-    folder: Path,
-    architecture: str = "test_vit",
-    *,
-    seed: int = 0,
-    dtype: str = "float32",
-    n_classes: int = len(CLASSES),
-    **written: object,
-) -> Path:
-    """A small random network as timm writes it."""
-    torch.manual_seed(seed)
-    sized = {"img_size": 32} if "vit" in architecture else {}
-    model = timm.create_model(architecture, num_classes=n_classes, **sized)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(0.05 * torch.randn(parameter.shape))
-    changes = {"input_size": (3, 32, 32), "crop_pct": 0.9, "mean": (0.4, 0.5, 0.6)}
-    config = {"pretrained_cfg": {**model.pretrained_cfg, **changes}, **written}
-    model.to(getattr(torch, dtype))
-    timm.models.save_for_hf(model, folder, model_config=config, model_args=sized, safe_serialization=True)
-    return folder
 
 
 def own_logits(folder: Path, pictures: list[Path]) -> np.ndarray:
@@ -85,7 +63,7 @@ def pictures_of(task, folder: Path, split: str) -> list[Path]:
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
 def test_predictions_and_written_soups_are_those_of_timm_itself(tmp_path: Path, architecture: str, dtype: str) -> None:
     for seed in (1, 2):
-        timm_folder(tmp_path / f"run-{seed}", architecture, seed=seed, dtype=dtype)
+        tiny_timm(tmp_path / f"run-{seed}", architecture, seed=seed, dtype=dtype)
     runs = ingredients(tmp_path / "run-*")
     task = load_task(tiny_image_task(tmp_path), runs[0])
     pictures = pictures_of(task, tmp_path, "held_out")
@@ -99,7 +77,7 @@ def test_predictions_and_written_soups_are_those_of_timm_itself(tmp_path: Path, 
 
 @pytest.mark.parametrize(("architecture", "rewrite"), [("test_resnet", as_oldest), ("test_vit", without_arguments)])
 def test_older_configurations_mean_what_timm_takes_them_for(tmp_path: Path, architecture: str, rewrite) -> None:
-    rewrite(timm_folder(tmp_path / "run", architecture, seed=1))
+    rewrite(tiny_timm(tmp_path / "run", architecture, seed=1))
     task = load_task(tiny_image_task(tmp_path), tmp_path / "run")
     found = task.predict(single(ingredients(tmp_path / "run")[0]), "held_out").logits
     pictures = pictures_of(task, tmp_path, "held_out")
@@ -115,7 +93,7 @@ def test_older_configurations_mean_what_timm_takes_them_for(tmp_path: Path, arch
 
 @pytest.mark.parametrize("names", [["owl", "cat", "dog"], {0: "owl", 1: "cat", 2: "dog"}])
 def test_outputs_have_the_names_that_timm_gives_them(tmp_path: Path, names) -> None:
-    timm_folder(tmp_path / "run", "test_resnet", label_names=names)
+    tiny_timm(tmp_path / "run", "test_resnet", label_names=names)
     task = load_task(tiny_image_task(tmp_path), tmp_path / "run")
     assert task.label_names == ("owl", "cat", "dog")
     folders = [path.parent.name for path in pictures_of(task, tmp_path, "test")]
@@ -133,7 +111,7 @@ def test_names_may_have_gaps() -> None:
 
 
 def test_what_timm_makes_nothing_of_is_told(tmp_path: Path) -> None:
-    folder = timm_folder(tmp_path / "run", "test_resnet", n_classes=5)
+    folder = tiny_timm(tmp_path / "run", "test_resnet", n_classes=5)
     with pytest.raises(DataError, match=r"3 classes .* has 5 outputs"):
         load_task(tiny_image_task(tmp_path), folder)
     config = json.loads((folder / "config.json").read_text())
@@ -145,7 +123,7 @@ def test_what_timm_makes_nothing_of_is_told(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("head", ["own", "linear-probe"])
 def test_the_shared_start_comes_from_pickled_weights_too(tmp_path: Path, head) -> None:
-    folder = timm_folder(tmp_path / "base", "test_resnet")
+    folder = tiny_timm(tmp_path / "base", "test_resnet")
     content = json.loads(tiny_image_task(tmp_path, n=60).read_text())
     content["data"]["train"] = {"rows": 20}
     task = load_task(content, folder, folder=tmp_path, own_labels=head == "own")
@@ -158,11 +136,11 @@ def test_the_shared_start_comes_from_pickled_weights_too(tmp_path: Path, head) -
 
 
 def test_a_head_for_other_labels_is_no_start(tmp_path: Path) -> None:
-    folder = timm_folder(tmp_path / "base", "test_resnet", label_names=["owl", "cat", "dog"])
+    folder = tiny_timm(tmp_path / "base", "test_resnet", label_names=["owl", "cat", "dog"])
     task = load_task(tiny_image_task(tmp_path), folder, own_labels=False)
     with pytest.raises(ConfigError, match="has the labels owl, cat, dog in this order, the task cat, dog, owl"):
         prepare_initialisation(task, folder, tmp_path / "start", head="own", seed=0)
-    timm_folder(folder, "test_resnet", n_classes=5)
+    tiny_timm(folder, "test_resnet", n_classes=5)
     with pytest.raises(ConfigError, match="has a head for 5 labels, the data have 3"):
         prepare_initialisation(task, folder, tmp_path / "start", head="own", seed=0)
 
@@ -177,7 +155,7 @@ def test_a_distilled_networks_two_heads_are_made_anew(tmp_path: Path) -> None:
 
 
 def test_an_experiment_with_timm_and_augmentation(tmp_path: Path) -> None:
-    timm_folder(tmp_path / "base")
+    tiny_timm(tmp_path / "base")
     content = json.loads(tiny_image_task(tmp_path, n=60).read_text())
     content["data"] |= {"train": {"rows": 20}, "path": str(tmp_path / "photos"), "cache": str(tmp_path / "cache")}
     space = {"learning_rate": {"log_uniform": [1e-4, 1e-3]}, "epochs": 1, "mixup": 0.2, "rand_augment_magnitude": 5.0}

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from stockpot.config import RunSettings
 from stockpot.sweeps.trainable import Trainable, dropout_changes
 from stockpot.tasks.batches import Batch
-from stockpot.tasks.classifier import load_tokenizer, tokenised
+from stockpot.tasks.classifier import load_tokenizer, padding_token, tokenised
 from stockpot.tasks.hardware import import_hf
 from stockpot.tasks.text import TextClassification
 
@@ -45,6 +45,7 @@ def trainable_text(settings: RunSettings, task: TextClassification, initialisati
     _, transformers = import_hf()
     config = transformers.AutoConfig.from_pretrained(initialisation)
     tokenizer = load_tokenizer(initialisation)
+    tokenizer.pad_token_id = padding_token(initialisation, tokenizer)
 
     def save(model: Any, target: Path) -> None:
         # The run's dropout is a setting of the run (run.json), not of the model: ingredients share one config.json.

@@ -21,7 +21,7 @@ from stockpot.types import Incumbent, Soup
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["ResidentClassifier", "encoded", "tokenised"]
+__all__ = ["ResidentClassifier", "encoded", "padding_token", "tokenised"]
 
 
 class ResidentClassifier:
@@ -205,16 +205,22 @@ class ResidentClassifier:
             "position": (tokens.shape[-1], getattr(config, "max_position_embeddings", None)),
             "token": (int(tokens.max()) + 1, getattr(config, "vocab_size", None)),
         }
+        if "token_type_ids" in batch.inputs:
+            n_types = int(batch.inputs["token_type_ids"].max()) + 1
+            known["token type"] = (n_types, getattr(config, "type_vocab_size", None))
         problems = [
             f"{what}s: {needed} needed, config.json has {there}"
             for what, (needed, there) in known.items()
             if isinstance(there, int) and there < needed
         ]
+        fix = "lower `max_length` or `batch_size` under `evaluation`, or name the model whose tokenizer this is"
+        if "no padding token" in str(exc):
+            fix = "give `pad_token_id` in the config.json of the first model, or use `batch_size: 1` under `evaluation`"
         return EvaluationError(
             f"the model failed on a batch of {tokens.shape[0]} texts, {tokens.shape[-1]} tokens each: "
             f"{type(exc).__name__}: {exc}",
             problems=problems,
-            fix="lower `max_length` or `batch_size` under `evaluation`, or name the model whose tokenizer this is",
+            fix=fix,
         )
 
 
@@ -273,7 +279,7 @@ def encoded(folder: Path, texts: Sequence[tuple[str, ...]], *, max_length: int) 
     with _LOCK:  # a fast tokenizer keeps its truncation state in itself
         tokens = tokenizer(*[list(column) for column in columns], truncation=True, max_length=max_length)
     names = [name for name in tokenizer.model_input_names if name in tokens]
-    padding = {"input_ids": tokenizer.pad_token_id or 0, "token_type_ids": tokenizer.pad_token_type_id or 0}
+    padding = {"input_ids": padding_token(folder, tokenizer) or 0, "token_type_ids": tokenizer.pad_token_type_id or 0}
     return Encodings(
         {name: tokens[name] for name in names},
         {name: padding.get(name, 0) for name in names},
@@ -283,6 +289,22 @@ def encoded(folder: Path, texts: Sequence[tuple[str, ...]], *, max_length: int) 
 
 
 _LOCK = threading.Lock()
+
+
+def padding_token(folder: Path, tokenizer: Any) -> int | None:
+    """The token that fills texts up: the network's own, else the tokenizer's.
+
+    Where they differ, the network's counts: a decoder's class is read at the last token that is not this one.
+    """
+    _, transformers = import_hf()
+    try:
+        config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        own = None  # what is wrong with it is told when the network is made
+    else:
+        own = getattr(config.get_text_config(), "pad_token_id", None)
+    there: int | None = own if isinstance(own, int) and own >= 0 else tokenizer.pad_token_id
+    return there
 
 
 def load_tokenizer(folder: Path) -> Any:

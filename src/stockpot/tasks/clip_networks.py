@@ -74,12 +74,12 @@ class TowerWithHead(torch.nn.Module):
             logits: torch.Tensor = self.head(normalize(found.float(), dim=-1))
         return logits
 
-    def state_dict(self, *args: Any, **kwargs: Any) -> Any:
+    def state_dict(self, *args: Any, keep_vars: bool = False, **kwargs: Any) -> Any:
         """The tower's, by the names of its files, and the head's."""
         if args or kwargs:
-            return super().state_dict(*args, **kwargs)
-        found = self.tower.state_dict()
-        found.update(self.head.state_dict(prefix="head."))
+            return super().state_dict(*args, keep_vars=keep_vars, **kwargs)
+        found = self.tower.state_dict(keep_vars=keep_vars)
+        found.update(self.head.state_dict(prefix="head.", keep_vars=keep_vars))
         return found
 
 
@@ -132,6 +132,8 @@ class ZeroShot(torch.nn.Module):
             logits: torch.Tensor = normalize(found.float(), dim=-1) @ self.weights.T
         return logits + self._bias
 
-    def state_dict(self, *args: Any, **kwargs: Any) -> Any:
+    def state_dict(self, *args: Any, keep_vars: bool = False, **kwargs: Any) -> Any:
         """The dual encoder's, by the names of its files."""
-        return super().state_dict(*args, **kwargs) if args or kwargs else self.network.state_dict()
+        if args or kwargs:
+            return super().state_dict(*args, keep_vars=keep_vars, **kwargs)
+        return self.network.state_dict(keep_vars=keep_vars)

@@ -28,6 +28,8 @@ __all__ = ["LanguageModel"]
 
 #: Raised whenever the way from text to log-likelihoods changes: older predictions are then not reused.
 PREPROCESSING_VERSION = 2
+#: What to do instead.
+_NO_FOLD = "leave out --fold"
 
 
 class LanguageModel(TextClassification):
@@ -87,6 +89,34 @@ class LanguageModel(TextClassification):
                 fix="learn it with `learn_logit_scale: false`",
             )
         return super().predict(soup, split, against=against)
+
+    def check_learnable(self, *, fold: bool) -> None:
+        """Refuses a scale that has no place in the weights.
+
+        Args:
+            fold: whether the scale is to go into the weights.
+
+        Raises:
+            ConfigError: `fold`: log-likelihoods are linear in no layer.
+        """
+        if fold and self.config.is_likelihood:
+            raise ConfigError("likelihoods of texts have no logit scale to put into the weights", fix=_NO_FOLD)
+        if fold:
+            raise ConfigError(
+                "no layer of a language model scales the likelihoods of choices, so the logit scale has no place in "
+                "the weights",
+                fix=f"{_NO_FOLD}: soup.json holds the logit scale",
+            )
+
+    def folded(self, soup: Soup) -> Soup:
+        """A soup without a logit scale, as it is.
+
+        Raises:
+            ConfigError: it has one.
+        """
+        if soup.logit_scale != 1.0:
+            self.check_learnable(fold=True)
+        return soup
 
     def check_recalibration(self) -> None:
         """Refuses to make running statistics anew: language models have none.

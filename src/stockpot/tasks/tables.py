@@ -234,7 +234,7 @@ def _read_separated(reader: Any, wanted: Sequence[str], name: str, given: Sequen
     if given is None and not rows:
         raise DataError(f"{name} is empty", fix="give a file with a header and rows")
     header, body = (list(given), rows) if given is not None else (rows[0][1], rows[1:])
-    _check_columns(header, wanted, name)
+    _check_columns(header, wanted, name, fix=_FIX if given is not None else f"{_FIX}; a file without header: {_LIST}")
     ragged = (
         f"line {line}: {len(row)} fields where the header has {len(header)}"
         for line, row in body
@@ -260,12 +260,16 @@ def _numbered_rows(reader: Any, name: str) -> list[tuple[int, list[str]]]:
         csv.field_size_limit(usual)
 
 
-def _check_columns(there: Sequence[str], wanted: Sequence[str], name: str) -> None:
+_FIX = "correct the columns under `data`"
+_LIST = "list its columns as `columns`"
+
+
+def _check_columns(there: Sequence[str], wanted: Sequence[str], name: str, *, fix: str = _FIX) -> None:
     twice = sorted({column for column in there if there.count(column) > 1})
     if twice:
         raise DataError(f"{name}: columns given twice: {', '.join(twice)}", fix="rename them in the header")
     missing = [f"no column {column!r}{nearest(column, there)}" for column in wanted if column not in there]
-    raise_problems(missing, f"{name} has the columns {', '.join(there)}", fix="correct the columns under `data`")
+    raise_problems(missing, f"{name} has the columns {', '.join(there)}", fix=fix)
 
 
 def _read_json_lines(text: str, wanted: Sequence[str], name: str, header: Sequence[str] | None) -> Table:

@@ -39,7 +39,7 @@ __all__ = [
 ]
 
 #: Raised whenever the way from text to logits changes: older predictions are then not reused.
-PREPROCESSING_VERSION = 2
+PREPROCESSING_VERSION = 3
 
 
 class TextClassification:
