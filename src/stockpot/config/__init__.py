@@ -13,6 +13,7 @@ from stockpot.config.experiment import (
     ExperimentConfig,
     SweepConfig,
 )
+from stockpot.config.harness import HarnessDataConfig, HarnessSplitConfig, HarnessTaskConfig
 from stockpot.config.images import (
     IMAGE_CORRUPTION_NAMES,
     IMAGE_SUFFIXES,
@@ -25,6 +26,7 @@ from stockpot.config.images import (
 from stockpot.config.learned import LearnedConfig
 from stockpot.config.lm import (
     CHOICE_METRIC_NAMES,
+    ChoiceScore,
     LmDataConfig,
     LmEvaluationConfig,
     LmShiftConfig,
@@ -86,6 +88,7 @@ __all__ = [
     "VALUE_METRIC_NAMES",
     "AcceptanceConfig",
     "Choice",
+    "ChoiceScore",
     "ClipTaskConfig",
     "CustomDataConfig",
     "CustomTaskConfig",
@@ -94,6 +97,9 @@ __all__ = [
     "EvaluationConfig",
     "ExperimentConfig",
     "Fixed",
+    "HarnessDataConfig",
+    "HarnessSplitConfig",
+    "HarnessTaskConfig",
     "ImageDataConfig",
     "ImageEvaluationConfig",
     "ImageShiftConfig",
