@@ -57,3 +57,18 @@ def test_both_end_alike_where_they_cannot_go_on(tmp_path, capfd, monkeypatch, ex
     monkeypatch.setattr("stockpot.cli.mixing.mix_into", interrupted)
     assert exit_code(["mix", "a", "-o", "soup", *extra]) == 130
     assert "nothing was written" in capfd.readouterr().err
+
+
+def test_an_installed_package_that_is_broken_is_told_as_that(monkeypatch, capsys) -> None:
+    """What is missing outright is an extra; what fails inside a package that is there is that package's trouble."""
+
+    def broken(*_: object) -> None:
+        raise ModuleNotFoundError("No module named 'inner_part'", name="inner_part")
+
+    monkeypatch.setattr("stockpot.cli.entry._run", broken)
+    assert exit_code(["compare", "runs"]) == 2
+    said = capsys.readouterr().err
+    assert "an installed package does not import: No module named 'inner_part'" in said
+    assert "--debug" in said
+    with pytest.raises(ModuleNotFoundError):
+        exit_code(["compare", "runs", "--debug"])

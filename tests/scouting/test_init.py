@@ -419,3 +419,61 @@ def test_questions_as_arc_writes_them(tmp_path: Path, init) -> None:
     data = yaml.safe_load((tmp_path / "task.yaml").read_text())["data"]
     assert [data[key] for key in ("context", "choices", "answer")] == ["question", "choices", "answerKey"]
     assert compare(ingredients(tmp_path / "runs" / "*"), task=tmp_path / "task.yaml").rows
+
+
+@pytest.mark.parametrize("place", ["data", "reviews"])
+def test_what_datasets_saved_is_a_table(tmp_path: Path, init, monkeypatch, place: str) -> None:
+    import datasets
+
+    text_runs(tmp_path)
+    rows = {"text": ["one two", "three four"] * 3, "label": [LABELS[0], LABELS[1]] * 3}
+    saved = datasets.DatasetDict({name: datasets.Dataset.from_dict(rows) for name in ("train", "validation", "test")})
+    saved.save_to_disk(str(tmp_path / place))
+    monkeypatch.chdir(tmp_path)
+    assert "wrote" in init(tmp_path)
+    data = load_task_config(tmp_path / "task.yaml").data
+    assert (data.held_out.file, data.test.file) == (f"{place}/validation", f"{place}/test")
+    assert (data.text, data.label) == (("text",), "label")
+
+
+def test_data_further_down_are_found_where_one_folder_has_them(tmp_path: Path, init, monkeypatch) -> None:
+    text_runs(tmp_path)
+    table(tmp_path / "glue_data" / "RTE" / "dev.tsv")
+    said = init(tmp_path, expect=2)
+    assert "none found; name their folder too" in said  # from elsewhere, what lies around is not looked through
+    (tmp_path / "task.yaml").unlink()
+    monkeypatch.chdir(tmp_path)
+    init(tmp_path)
+    assert load_task_config(tmp_path / "task.yaml").data.held_out.file == "glue_data/RTE/dev.tsv"
+    (tmp_path / "task.yaml").unlink()
+    table(tmp_path / "glue_data" / "CoLA" / "dev.tsv")
+    said = init(tmp_path, expect=2)
+    assert "glue_data/CoLA" in said
+    assert "glue_data/RTE; name one of these folders beside the runs" in said
+
+
+def test_labels_that_transformers_does_not_write_are_zero_and_one(tmp_path: Path, init) -> None:
+    tiny_fine_tunes(tmp_path / "runs", tiny_classifier(tmp_path / "base", labels=("LABEL_0", "LABEL_1")), 2)
+    assert "id2label" not in json.loads((tmp_path / "runs" / "run-0" / "config.json").read_text())
+    lines = [f"{row % 2}\t{row}\t{row}\ta cat {row}\ta dog {row}" for row in range(9)]
+    (tmp_path / "dev.tsv").write_text("\n".join(["Quality\t#1 ID\t#2 ID\t#1 String\t#2 String", *lines]) + "\n")
+    init(tmp_path)
+    assert load_task_config(tmp_path / "task.yaml").data.label == "Quality"
+
+
+def test_an_adapter_is_told_as_one(tmp_path: Path, init) -> None:
+    run = tmp_path / "runs" / "r"
+    run.mkdir(parents=True)
+    (run / "adapter_config.json").write_text("{}")
+    (run / "adapter_model.safetensors").write_bytes(b"")
+    said = init(tmp_path, expect=2)
+    assert "r: a LoRA adapter, no model; merge it into its base first" in said
+    assert "weights without config.json" not in said
+
+
+def test_the_next_command_can_be_pasted_whatever_the_folder_is_called(tmp_path: Path, monkeypatch, capsys) -> None:
+    tiny_fine_tunes(tmp_path / "-my runs", tiny_classifier(tmp_path / "base"), 2)
+    table(tmp_path / "dev.tsv")
+    monkeypatch.chdir(tmp_path)
+    assert exit_code(["init", "--", "-my runs"]) == 0
+    assert "stockpot compare './-my runs/*' --task task.yaml" in capsys.readouterr().out

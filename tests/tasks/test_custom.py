@@ -206,6 +206,8 @@ def test_a_loader_that_is_wrong_is_explained(code, message, tmp_path) -> None:
         (CODE.replace("return torch.nn.Linear(2, 3)", "return 3"), ConfigError, "returned a int"),
         (CODE.replace("return torch.nn.Linear(2, 3)", "raise KeyError('x')"), ConfigError, "raised KeyError"),
         (CODE.replace("Linear(2, 3)", "Flatten(0)"), EvaluationError, r"Tensor \[8\], no logits"),
+        (CODE.replace("Linear(2, 3)", "LazyLinear(3)"), ConfigError, "no shape yet: weight, bias"),
+        (CODE.replace("Linear(2, 3)", "Linear(2, 3).double()"), EvaluationError, "network.float"),
         (CODE.replace("Linear(2, 3)", "LSTM(2, 3)"), EvaluationError, "returned a tuple, no logits"),
         (CODE.replace("Linear(2, 3)", "Linear(5, 3)"), EvaluationError, r"failed on a batch, input \[4, 2\]"),
     ],

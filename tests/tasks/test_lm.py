@@ -368,7 +368,7 @@ def test_texts_of_one_token_and_shared_texts(models, tmp_path) -> None:
         ({"scoring": "multiple-choice"}, "data.text: given, but multiple-choice has no such column"),
         ({"labels": ["a", "b"]}, "a language model's answers have no names"),
         ({"evaluation": {"recalibrate": 3}}, "no running statistics"),
-        ({"scoring": "perplexity"}, "allowed: 'likelihood' or 'multiple-choice'"),
+        ({"scoring": "perplexity"}, "allowed: 'likelihood', 'multiple-choice' or 'harness'"),
     ],
 )
 def test_keys_that_do_not_fit_the_scoring(changes, problem) -> None:

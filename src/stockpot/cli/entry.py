@@ -98,6 +98,14 @@ def exit_code(arguments: list[str]) -> int:
             traceback.print_exception(error)
         print_error(error.message, problems=error.problems, fix=error.fix, most=None if debug else MOST_PROBLEMS)
         return error.exit_code
+    except ImportError as error:  # one that is missing is told by its extra: this is inside what is installed
+        if debug:
+            raise
+        print_error(
+            f"an installed package does not import: {error}",
+            fix="see which with --debug, and install it again, or what it needs",
+        )
+        return 2
     except BrokenPipeError:  # `stockpot ... | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1

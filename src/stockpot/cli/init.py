@@ -61,5 +61,10 @@ def _sources(models: Sequence[Path]) -> str:
     if len(models) > 1 and len(parents) == 1:
         (parent,) = parents
         if {path for path in parent.iterdir() if path.is_dir() and not path.name.startswith(".")} == set(models):
-            return shlex.quote(str(parent / "*"))
-    return " ".join(shlex.quote(str(model)) for model in models) or "RUNS"
+            return _quoted(parent / "*")
+    return " ".join(map(_quoted, models)) or "RUNS"
+
+
+def _quoted(path: Path) -> str:
+    text = str(path)
+    return shlex.quote(f"./{text}" if text.startswith("-") else text)  # else the command line takes it for an option

@@ -14,6 +14,7 @@ from stockpot.config.experiment import (
     ExperimentConfig,
     SweepConfig,
 )
+from stockpot.config.harness import HarnessDataConfig, HarnessSplitConfig, HarnessTaskConfig
 from stockpot.config.images import (
     IMAGE_CORRUPTION_NAMES,
     IMAGE_SUFFIXES,
@@ -26,6 +27,7 @@ from stockpot.config.images import (
 from stockpot.config.learned import LearnedConfig
 from stockpot.config.lm import (
     CHOICE_METRIC_NAMES,
+    ChoiceScore,
     LmDataConfig,
     LmEvaluationConfig,
     LmShiftConfig,
@@ -89,6 +91,7 @@ __all__ = [
     "AcceptanceConfig",
     "AnalysisConfig",
     "Choice",
+    "ChoiceScore",
     "ClipTaskConfig",
     "CustomDataConfig",
     "CustomTaskConfig",
@@ -97,6 +100,9 @@ __all__ = [
     "EvaluationConfig",
     "ExperimentConfig",
     "Fixed",
+    "HarnessDataConfig",
+    "HarnessSplitConfig",
+    "HarnessTaskConfig",
     "ImageDataConfig",
     "ImageEvaluationConfig",
     "ImageShiftConfig",

@@ -10,6 +10,7 @@ from pydantic import ConfigDict
 from stockpot.config._problems import Settings
 from stockpot.config.clip import ClipTaskConfig
 from stockpot.config.custom import CustomTaskConfig
+from stockpot.config.harness import HarnessTaskConfig
 from stockpot.config.images import ImageTaskConfig
 from stockpot.config.lm import LmTaskConfig
 from stockpot.config.seq2seq import Seq2SeqTaskConfig
@@ -45,5 +46,7 @@ def schema_of(content: Mapping[str, Any]) -> type[TaskConfig]:
         'Seq2SeqTaskConfig'
     """
     family = content.get("family")
+    if family == "lm" and content.get("scoring") == "harness":
+        return HarnessTaskConfig
     known = _SCHEMAS.get(family) if isinstance(family, str) else None
     return known or cast("type[TaskConfig]", _UnknownFamily)

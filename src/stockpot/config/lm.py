@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, Strict, model_validator
@@ -11,12 +12,17 @@ from stockpot.config.task import DRAWN_SPLITS, LIKELIHOOD_METRIC_NAMES, Evaluati
 
 __all__ = [
     "CHOICE_METRIC_NAMES",
+    "ChoiceScore",
     "LmDataConfig",
     "LmEvaluationConfig",
     "LmShiftConfig",
     "LmSplitConfig",
     "LmTaskConfig",
+    "foreign_keys",
 ]
+
+#: What a choice's logit is: the sum of its tokens' log-likelihoods, or that by their number, or by the choice's length.
+ChoiceScore = Literal["sum", "mean", "characters", "bytes"]
 
 #: Metrics of multiple choice: those that know no class by its number, which is a mere position here.
 CHOICE_METRIC_NAMES = ("accuracy", "nll", "brier", "ece", "ece_equal_width")
@@ -159,15 +165,17 @@ class LmTaskConfig(TaskConfig):
 
     Args:
         scoring: "likelihood": mean log-likelihood per token of every text; "multiple-choice": the likeliest choice.
-        choice_score: what a choice's logit is: the "sum" of its tokens' log-likelihoods, or their "mean".
+            "harness" has a schema of its own, `HarnessTaskConfig`.
+        choice_score: what a choice's logit is: the "sum" of its tokens' log-likelihoods, their "mean", or the sum by
+            the number of the choice's "characters" or "bytes".
         data: files, columns, splits.
         metric: one of `LIKELIHOOD_METRIC_NAMES` (default text_nll) or of `CHOICE_METRIC_NAMES` (default accuracy).
         evaluation: how the network is run.
     """
 
     family: Literal["lm"]
-    scoring: Literal["likelihood", "multiple-choice"]
-    choice_score: Literal["sum", "mean"] = "sum"
+    scoring: Literal["likelihood", "multiple-choice", "harness"]
+    choice_score: ChoiceScore = "sum"
     data: LmDataConfig  # type: ignore[assignment]
     evaluation: LmEvaluationConfig = LmEvaluationConfig()
 
@@ -185,6 +193,8 @@ class LmTaskConfig(TaskConfig):
 
     @model_validator(mode="after")
     def _of_the_scoring(self) -> Self:
+        if self.scoring == "harness":
+            raise several([(("scoring",), "got 'harness'; a mapping of that scoring is read by `task_config`")])
         needed = ("text",) if self.is_likelihood else ("context", "choices", "answer")
         columns = {key: getattr(self.data, key) for key in ("text", "context", "choices", "answer")}
         missing, given = f"is missing; {self.scoring} needs it", f"given, but {self.scoring} has no such column"
@@ -193,13 +203,19 @@ class LmTaskConfig(TaskConfig):
             for key, column in columns.items()
             if (column is None) == (key in needed)
         ]
-        allowed = LIKELIHOOD_METRIC_NAMES if self.is_likelihood else CHOICE_METRIC_NAMES
-        if self.metric not in allowed:
-            problems.append((("metric",), f"got {self.metric!r}; allowed for {self.scoring}: {', '.join(allowed)}"))
-        if self.labels is not None:
-            problems.append((("labels",), "given, but a language model's answers have no names; remove it"))
-        if self.evaluation.recalibrate:
-            problems.append((("evaluation", "recalibrate"), "language models have no running statistics; remove it"))
+        problems += foreign_keys(
+            self, self.scoring, LIKELIHOOD_METRIC_NAMES if self.is_likelihood else CHOICE_METRIC_NAMES
+        )
         if problems:
             raise several(problems)
         return self
+
+
+def foreign_keys(config: TaskConfig, scoring: str, metrics: Sequence[str]) -> Iterator[Problem]:
+    """What is given, and other families alone have."""
+    if config.metric not in metrics:
+        yield ("metric",), f"got {config.metric!r}; allowed for {scoring}: {', '.join(metrics)}"
+    if config.labels is not None:
+        yield ("labels",), "given, but a language model's answers have no names; remove it"
+    if config.evaluation.recalibrate:
+        yield ("evaluation", "recalibrate"), "language models have no running statistics; remove it"

@@ -24,6 +24,7 @@ __all__ = ["Sample", "are_numbers", "choice_columns", "label_column", "sample", 
 
 _ROWS = 500
 _WORDS_OF_A_NAME = 4
+_BESIDE_SHARDS = (".json",)  # `datasets` describes what it saved
 _PACKED: Mapping[str, Callable[..., Any]] = {".gz": gzip.open, ".xz": lzma.open, ".bz2": bz2.open}
 _LABELS = (
     "label", "labels", "class", "target", "category", "gold_label", "sentiment", "section", "topic", "intent", "score",
@@ -74,7 +75,10 @@ def sample(path: Path) -> Sample:
         DataError: it cannot be read, or has no rows.
         MissingExtraError: Parquet without pyarrow.
     """
-    path = shards(path, lambda _: True, name=str(path))[0]
+    found = shards(path, lambda name: Path(name).suffix not in _BESIDE_SHARDS, name=str(path))
+    if not found:
+        raise DataError(f"{path}: holds no table", fix="give a table with rows")
+    path = found[0]
     opener = _PACKED.get(path.suffix.lower())
     kind = (Path(path.stem) if opener else path).suffix.lower()
     try:

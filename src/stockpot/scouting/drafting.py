@@ -30,6 +30,8 @@ _ENDINGS = {
     "LMHeadModel": "lm",
 }
 _OF_TEXTS = frozenset({"seq2seq-classification", "lm"})
+#: What transformers leaves out of config.json.
+_DEFAULT_LABELS = ("LABEL_0", "LABEL_1")
 #: Keys of networks that read sounds or images, and end like those that read texts (Whisper, BLIP).
 _OTHER_INPUTS = frozenset({"audio_config", "num_mel_bins", "vision_config"})
 
@@ -173,7 +175,11 @@ def _require_held_out(
     if "held_out" not in data:
         several = found.get("held_out", [])
         seen = found.get("train", [])
-        why = f"several files would do: {', '.join(_near(path, home) for path in several)}" if several else "none found"
+        why = (
+            f"several files would do: {', '.join(_near(path, home) for path in several)}"
+            if several
+            else "none found; name their folder too"
+        )
         if seen and not several:
             why = f"only {_near(seen[0], home)} was found, which the models have been trained on"
         data["held_out"] = {key: MISSING}
@@ -244,7 +250,9 @@ def _listed(value: object) -> list[str]:
 
 def _labels(config: Mapping[str, Any]) -> list[str] | None:
     names = config.get("id2label")
-    return [str(name) for name in names.values()] if isinstance(names, dict) and names else None
+    if isinstance(names, dict) and names:
+        return [str(name) for name in names.values()]
+    return list(_DEFAULT_LABELS) if config.get("architectures") and names is None else None
 
 
 def _max_length(config: Mapping[str, Any], most: int) -> int:

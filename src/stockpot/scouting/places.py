@@ -20,6 +20,7 @@ __all__ = ["Scene", "scout"]
 _CONFIGS = ("config.json", "open_clip_config.json")
 _EPOCH = re.compile(r"(?:checkpoint|epoch|step)[-_](\d+)")
 _DEEPEST = 3
+_MOST_INNER = 100  # folders of one level that are looked into
 #: Names of splits in file and folder names, in the order in which they are tried.
 _SPLITS = {
     "train": re.compile(r"(^|[-_.])(train|training)([-_.]|$)"),
@@ -78,11 +79,15 @@ def scout(folders: Sequence[Path]) -> Scene:
     images: dict[str, list[Path]] = {}
     places = _data_places(folders, models)
     for place in places:
-        for path in sorted(place.iterdir()):
-            if path.is_file() and _is_table(path):
-                _noted(tables, _split_of(_stem(path)), _of_all_shards(path))
-            elif _is_open(path) and path not in models and _is_image_folder(path):
-                _noted(images, _split_of(path.name), path)
+        _note_data(place, models, tables, images)
+    if not tables and not images:
+        here = Path.cwd()  # further up lie the folders of others
+        inner = _inner_places([place for place in places if place.resolve().is_relative_to(here)], models)
+        if len(inner) == 1:
+            _note_data(inner[0], models, tables, images)
+            places.append(inner[0])
+        elif inner:
+            foreign.append(f"data lie in {', '.join(map(str, inner))}; name one of these folders beside the runs")
     return Scene(tuple(models), tables, images, _own_task(folders), tuple(foreign), tuple(places))
 
 
@@ -112,12 +117,21 @@ def _halves(folder: Path, depth: int) -> Iterator[str]:
     """Folders that would be models, had they both configuration and weights."""
     if (folder / EXPERIMENT_NAME).is_file():  # an output of stockpot: what it keeps there is no model
         return
+    if (folder / "adapter_config.json").is_file():
+        yield (
+            f"{folder}: a LoRA adapter, no model; merge it into its base first "
+            "(peft: model.merge_and_unload().save_pretrained(...))"
+        )
+        return
     configured, weighted = _is_configured(folder), holds_weights(folder)
     if (configured and weighted) or (not weighted and _is_image_folder(folder)):
         return
     inside = [] if depth == 0 else [path for path in sorted(folder.iterdir()) if _is_open(path)]
     if weighted:
-        yield f"{folder}: weights without config.json; copy the configuration that they were trained with beside them"
+        yield (
+            f"{folder}: weights without config.json; copy the configuration that they were trained with beside them, "
+            "or write a task of family `custom` for a network of your own (docs/guide/my-own-model.md)"
+        )
     elif configured and not any(True for path in inside for _ in _models(path, depth - 1)):
         yield f"{folder}: config.json without weights (model.safetensors); did the run end?"
     for path in inside:
@@ -184,6 +198,36 @@ def _data_places(folders: Sequence[Path], models: Sequence[Path]) -> list[Path]:
     return found
 
 
+def _note_data(
+    place: Path, models: Sequence[Path], tables: dict[str, list[Path]], images: dict[str, list[Path]]
+) -> None:
+    for path in sorted(place.iterdir()):
+        if path.is_file() and _is_table(path):
+            _noted(tables, _split_of(_stem(path)), _of_all_shards(path))
+        elif _is_open(path) and path not in models and _is_saved_split(path):
+            _noted(tables, _split_of(path.name), path)
+        elif _is_open(path) and path not in models and _is_image_folder(path):
+            _noted(images, _split_of(path.name), path)
+
+
+def _inner_places(places: Sequence[Path], models: Sequence[Path]) -> list[Path]:
+    """Folders up to two levels below some places with held-out data by name (`glue_data/MRPC`); not those of runs."""
+    found: list[Path] = []
+    known = {near.resolve() for model in models for near in (model, model.parent)}
+    level = [place for place in places if place.resolve() not in known]
+    for _ in range(_DEEPEST - 1):
+        level = [path for place in level for path in _first(iter(sorted(place.iterdir())), _MOST_INNER)]
+        level = [path for path in level if _is_open(path) and path.resolve() not in known][:_MOST_INNER]
+        for path in level:
+            tables: dict[str, list[Path]] = {}
+            images: dict[str, list[Path]] = {}
+            _note_data(path, models, tables, images)
+            is_new = path.resolve() not in [other.resolve() for other in found]
+            if is_new and ("held_out" in tables or "held_out" in images):
+                found.append(path)
+    return found
+
+
 def _noted(found: dict[str, list[Path]], split: str, path: Path) -> None:
     if path not in (known := found.setdefault(split, [])):
         known.append(path)
@@ -206,6 +250,11 @@ def _stem(path: Path) -> str:
 def _is_table(path: Path) -> bool:
     kind = Path(path.stem).suffix if path.suffix.lower() in _PACKED else path.suffix
     return kind.lower() in _TABLES and path.name not in {"results.csv", "progress.jsonl", "summary.csv"}
+
+
+def _is_saved_split(folder: Path) -> bool:
+    """What `datasets` writes by `save_to_disk`."""
+    return (folder / "dataset_info.json").is_file() and (folder / "state.json").is_file()
 
 
 def _is_image_folder(folder: Path) -> bool:

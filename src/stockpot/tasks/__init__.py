@@ -135,10 +135,14 @@ def _custom(*args: Any, **kwargs: Any) -> CustomNetwork:
     return CustomNetwork(*args, **kwargs)
 
 
-def _lm(*args: Any, **kwargs: Any) -> LanguageModel:
+def _lm(config: Any, **kwargs: Any) -> LanguageModel:
+    if config.scoring == "harness":
+        from stockpot.tasks.harness_questions import HarnessQuestions
+
+        return HarnessQuestions(config, **kwargs)
     from stockpot.tasks.lm import LanguageModel
 
-    return LanguageModel(*args, **kwargs)
+    return LanguageModel(config, **kwargs)
 
 
 def _seq2seq_classification(*args: Any, **kwargs: Any) -> Seq2SeqClassification:

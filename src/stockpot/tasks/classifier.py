@@ -197,7 +197,8 @@ class ResidentClassifier:
             shapes = ", ".join(f"{name} {list(values.shape)}" for name, values in batch.inputs.items())
             return EvaluationError(
                 f"the model failed on a batch, {shapes}: {type(exc).__name__}: {exc}",
-                fix="check that the model takes such inputs, or lower `batch_size` under `evaluation`",
+                fix="check that the model takes such inputs (fractions are float32: return `network.float()` from a "
+                "factory whose weights are not), or lower `batch_size` under `evaluation`",
             )
         tokens = batch.inputs["input_ids"]
         config: Any = self.module.config

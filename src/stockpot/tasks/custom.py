@@ -190,6 +190,12 @@ def _made(factory: Callable[[], Any], reference: str) -> torch.nn.Module:
     is_module = isinstance(module, torch_module.nn.Module)
     if not is_module:
         raise ConfigError(f"factory: {reference!r} returned a {type(module).__name__}", fix="return a torch.nn.Module")
+    tensors = [*module.named_parameters(), *module.named_buffers()]
+    if lazy := [name for name, tensor in tensors if torch_module.nn.parameter.is_lazy(tensor)]:
+        raise ConfigError(
+            f"factory: {reference!r} returned layers that have no shape yet: {', '.join(lazy)}",
+            fix="call the network on an example before you return it, or give its layers their sizes",
+        )
     return module
 
 

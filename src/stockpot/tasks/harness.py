@@ -19,7 +19,7 @@ from stockpot.tasks.model_files import model_identity, sha256_of
 from stockpot.tasks.saved_names import name_as_saved
 from stockpot.types import Incumbent, Score, Soup
 
-__all__ = ["HarnessTask"]
+__all__ = ["HarnessTask", "import_lm_eval"]
 
 #: Resamples behind the standard error of metrics that are no means.
 _N_RESAMPLES = 1000
@@ -71,7 +71,7 @@ class HarnessTask:
             EvaluationError: the harness failed, or gave no finite number.
             BlendError, CheckpointError: the soup cannot be blended or does not fit the model.
         """
-        lm_eval = _import_lm_eval()
+        lm_eval = import_lm_eval()
         if self._include is not None and not Path(self._include).is_dir():
             raise ConfigError(f"{self._include}: no such folder of tasks", fix="correct `include`")
         if self.name not in self._manager.all_tasks:
@@ -106,7 +106,7 @@ class HarnessTask:
         files = sorted(path for path in own.rglob("*") if path.is_file()) if own is not None and own.is_dir() else []
         digests = {str(path.relative_to(own or "")): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
         settings = [self.name, self.metric, self._n_shots, self._limit, self._batch_size, self._device]
-        return sha256_of([_import_lm_eval().__version__, settings, digests, model_identity(self._folder)])
+        return sha256_of([import_lm_eval().__version__, settings, digests, model_identity(self._folder)])
 
     @cached_property
     def _folder(self) -> Path:
@@ -156,7 +156,12 @@ class HarnessTask:
         )
 
 
-def _import_lm_eval() -> Any:
+def import_lm_eval() -> Any:
+    """The harness, silent but for errors.
+
+    Raises:
+        MissingExtraError: it is not installed.
+    """
     try:
         import lm_eval
     except ModuleNotFoundError as exc:

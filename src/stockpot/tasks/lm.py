@@ -17,7 +17,7 @@ from stockpot.tasks.classifier import ResidentClassifier, load_tokenizer
 from stockpot.tasks.data import Split, check_overlap
 from stockpot.tasks.gradients import MICRO_ROWS, SummedLoss, cross_entropy
 from stockpot.tasks.lm_data import Scored, load_lm_splits, scored_choices, scored_texts
-from stockpot.tasks.lm_models import scorer_of
+from stockpot.tasks.lm_models import new_scorer
 from stockpot.tasks.text import TextClassification
 from stockpot.types import Incumbent, Predictions, Soup
 
@@ -67,7 +67,7 @@ class LanguageModel(TextClassification):
         self.metric = config.metric
         self._model_folder = model_folder
         self._n_threads = n_threads or available_cores()
-        self._splits = load_lm_splits(config.data, folder=folder)
+        self._splits = self._read(folder)
         check_overlap(self._splits, config.data.allow_overlap)
         tokenizer = load_tokenizer(model_folder)
         self._rows = {name: self._tokenised(tokenizer, self._splits[name]) for name in self.splits}
@@ -89,6 +89,19 @@ class LanguageModel(TextClassification):
                 fix="learn it with `learn_logit_scale: false`",
             )
         return super().predict(soup, split, against=against)
+
+    @property
+    def split_notes(self) -> tuple[str, ...]:
+        """What there is to say of the splits: shifts that are no shift, and rows that were cut."""
+        longest = self.config.evaluation.max_length
+        part = "end" if self.config.is_likelihood else "start"
+        cut = {name: sum(any(s.n_cut for s in row) for row in self._rows[name]) for name in self.splits}
+        return super().split_notes + tuple(
+            f"{name}: {n:,} of {len(self._rows[name]):,} rows are longer than `max_length` {longest:,} tokens "
+            f"and lost their {part}."
+            for name, n in cut.items()
+            if n
+        )
 
     def check_learnable(self, *, fold: bool) -> None:
         """Refuses a scale that has no place in the weights.
@@ -134,7 +147,7 @@ class LanguageModel(TextClassification):
             n_labels=len(self.label_names),
             hardware=self.hardware,
             n_threads=self._n_threads,
-            new_module=scorer_of("mean" if self.config.is_likelihood else self.config.choice_score),
+            new_module=lambda folder, _n_choices: new_scorer(folder),
         )
 
     @cached_property
@@ -144,18 +157,31 @@ class LanguageModel(TextClassification):
             "preprocessing": ["lm", PREPROCESSING_VERSION],
             "scoring": self.config.scoring,
             "choice_score": self.config.choice_score,
-            "separator": self.config.data.separator,
+            "separator": self._separator,
         }
+
+    @property
+    def _separator(self) -> str | None:
+        return self.config.data.separator
 
     @property
     def _summed_loss(self) -> SummedLoss:
         return _negative_sum if self.config.is_likelihood else cross_entropy
 
+    def _read(self, folder: Path) -> dict[str, Split]:
+        return load_lm_splits(self.config.data, folder=folder)
+
     def _tokenised(self, tokenizer: Any, split: Split) -> list[tuple[Scored, ...]]:
-        max_length = self.config.evaluation.max_length
-        if self.config.is_likelihood:
+        config, max_length = self.config, self.config.evaluation.max_length
+        if config.is_likelihood:
             return scored_texts(tokenizer, split, max_length=max_length)
-        return scored_choices(tokenizer, split, separator=self.config.data.separator, max_length=max_length)
+        return scored_choices(
+            tokenizer,
+            split,
+            separator=config.data.separator,
+            choice_score=config.choice_score,
+            max_length=max_length,
+        )
 
     def _label_numbers(self, split: str) -> np.ndarray[Any, Any]:
         if self.config.is_likelihood:
@@ -174,12 +200,14 @@ class LanguageModel(TextClassification):
     def _batch(self, split: str, rows: Sequence[int], batch_size: int, bucket: int) -> Batch:
         tokens = np.zeros((batch_size, len(self.label_names), bucket), dtype=np.int64)
         scored = np.zeros(tokens.shape, dtype=np.bool_)
+        divisors = np.ones(tokens.shape[:2], dtype=np.float32)
         for at, row in enumerate([*rows, *[rows[0]] * (batch_size - len(rows))]):
             for choice, sequence in enumerate(self._rows[split][row]):
                 n = len(sequence.tokens)
                 tokens[at, choice, :n] = sequence.tokens
                 scored[at, choice, sequence.start : n] = True
-        return Batch({"input_ids": tokens, "scored": scored}, np.asarray(rows, dtype=np.int64))
+                divisors[at, choice] = sequence.divisor
+        return Batch({"input_ids": tokens, "scored": scored, "divisors": divisors}, np.asarray(rows, dtype=np.int64))
 
     def _loose_batches(self, split: str, rows: Sequence[int]) -> list[Batch]:
         size = min(MICRO_ROWS, self.config.evaluation.batch_size)

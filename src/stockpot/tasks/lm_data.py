@@ -9,21 +9,40 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from stockpot._choices import Choices, answers, number_of, read_choices
-from stockpot.config import LmDataConfig
+from stockpot.config import ChoiceScore, LmDataConfig
 from stockpot.tasks.corruptions import corrupt
 from stockpot.tasks.data import Split, read_tables
 from stockpot.tasks.data_files import data_path
 from stockpot.tasks.rows import Source, drawn_rows, rows_of_shift
 from stockpot.tasks.tables import Table, raise_problems
 
-__all__ = ["Scored", "load_lm_splits", "scored_choices", "scored_texts"]
+__all__ = ["Scored", "divisor_of", "load_lm_splits", "scored_choices", "scored_texts"]
 
 
 class Scored(NamedTuple):
-    """One token sequence whose tokens count from position `start` on, which is at least 1."""
+    """One token sequence whose tokens count from position `start` on, which is at least 1.
+
+    Args:
+        tokens: of the context and what counts.
+        start: of what counts.
+        divisor: of the sum of its log-likelihoods, > 0.
+        n_cut: tokens before these that were left out.
+    """
 
     tokens: Sequence[int]
     start: int
+    divisor: float = 1.0
+    n_cut: int = 0
+
+
+def divisor_of(choice_score: ChoiceScore, choice: str, n_tokens: int) -> float:
+    """What the sum over a choice's tokens is divided by.
+
+    Example:
+        >>> [divisor_of(score, "né", 3) for score in ("sum", "mean", "characters", "bytes")]
+        [1, 3, 2, 3]
+    """
+    return {"sum": 1, "mean": n_tokens, "characters": len(choice), "bytes": len(choice.encode())}[choice_score]
 
 
 # ---------------------------------------------------------------------------------------------------------------- rows
@@ -149,7 +168,9 @@ def scored_texts(tokenizer: Any, split: Split, *, max_length: int) -> list[tuple
         DataError: texts of a single token.
     """
     tokens = tokenizer([texts[0] for texts in split.texts])["input_ids"]
-    found: list[tuple[Scored, ...]] = [(Scored(one[:max_length], 1),) for one in tokens]
+    found: list[tuple[Scored, ...]] = [
+        (Scored(one[:max_length], 1, min(len(one), max_length) - 1, max(0, len(one) - max_length)),) for one in tokens
+    ]
     short = [
         f"{split.name}: {item} has {len(one)} token{'s' if len(one) != 1 else ''}"
         for item, one in zip(split.item_ids, tokens, strict=True)
@@ -159,7 +180,9 @@ def scored_texts(tokenizer: Any, split: Split, *, max_length: int) -> list[tuple
     return found
 
 
-def scored_choices(tokenizer: Any, split: Split, *, separator: str, max_length: int) -> list[tuple[Scored, ...]]:
+def scored_choices(
+    tokenizer: Any, split: Split, *, separator: str, choice_score: ChoiceScore, max_length: int
+) -> list[tuple[Scored, ...]]:
     """Context, separator and choice as one text; the tokens that it does not share with the context alone count.
 
     What is longer than `max_length` loses tokens from its start.
@@ -174,14 +197,15 @@ def scored_choices(tokenizer: Any, split: Split, *, separator: str, max_length: 
     found, problems = [], []
     for texts, context, item in zip(split.texts, contexts, split.item_ids, strict=True):
         scored = []
-        for number in range(len(texts) - 1):
+        for number, choice in enumerate(texts[1:]):
             tokens = next(whole)
             n_shared = max(1, _n_shared(context, tokens))
             n_choice = len(tokens) - n_shared
             if not 1 <= n_choice < max_length:
                 problems.append(f"{split.name}: {item}, choice {number} has {n_choice} tokens of its own")
             kept = tokens[-max_length:]
-            scored.append(Scored(kept, max(1, len(kept) - n_choice)))
+            divisor = divisor_of(choice_score, choice, n_choice)
+            scored.append(Scored(kept, max(1, len(kept) - n_choice), divisor, len(tokens) - len(kept)))
         found.append(tuple(scored))
     raise_problems(problems, f"choices unfit for {max_length} tokens", fix="raise `max_length`, or mend them")
     return found

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from stockpot.errors import ConfigError
 from stockpot.tasks.hardware import import_hf
@@ -13,7 +12,7 @@ from stockpot.tasks.saved_names import name_as_saved
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["ABSENT", "new_causal_lm", "scorer_of"]
+__all__ = ["ABSENT", "new_causal_lm", "new_scorer"]
 
 #: The logit of a choice that a row does not have: finite, and of probability 0 beside any other.
 ABSENT = -1e9
@@ -41,16 +40,16 @@ def new_causal_lm(folder: Path) -> Any:
         ) from exc
 
 
-def scorer_of(reduction: Literal["sum", "mean"]) -> Callable[[Path, int], torch.nn.Module]:
-    """What makes the network from (folder, number of choices).
+def new_scorer(folder: Path) -> torch.nn.Module:
+    """The network of a language model's task, of the architecture in a folder's config.json.
 
-    The network takes `input_ids` [rows, choices, tokens], padded on the right, where no causal model looks, and
-    `scored` of that shape: which tokens count. It returns [rows, choices]: the sum or mean of the log-likelihoods of
-    the tokens that count, each given all before it; `ABSENT` where none do. Its state dict has the language model's
-    names, and tensors that are tied there are one tensor here.
+    It takes `input_ids` [rows, choices, tokens], padded on the right, where no causal model looks; `scored` of that
+    shape: which tokens count; and `divisors` [rows, choices]. It returns [rows, choices]: the sum of the
+    log-likelihoods of the tokens that count, each given all before it, by its divisor; `ABSENT` where none do. Its
+    state dict has the language model's names, and tensors that are tied there are one tensor here.
 
     Raises:
-        ConfigError: when called, if transformers cannot make the model.
+        ConfigError: transformers cannot make the model.
     """
     import torch
 
@@ -68,16 +67,15 @@ def scorer_of(reduction: Literal["sum", "mean"]) -> Callable[[Path, int], torch.
         def config(self) -> Any:
             return self._model.config
 
-        def forward(self, input_ids: torch.Tensor, scored: torch.Tensor) -> torch.Tensor:
+        def forward(self, input_ids: torch.Tensor, scored: torch.Tensor, divisors: torch.Tensor) -> torch.Tensor:
             # One choice at a time: logits over the whole vocabulary are what fills the memory.
             columns = range(input_ids.shape[1])
-            return torch.stack([self._of_choice(input_ids[:, c], scored[:, c]) for c in columns], dim=1)
+            sums = torch.stack([self._of_choice(input_ids[:, c], scored[:, c]) for c in columns], dim=1)
+            return torch.where(scored[:, :, 1:].any(dim=2), sums / divisors, ABSENT)
 
         def _of_choice(self, tokens: torch.Tensor, scored: torch.Tensor) -> torch.Tensor:
             logits = self._model(input_ids=tokens, use_cache=False).logits[:, :-1].float()
             losses = torch.nn.functional.cross_entropy(logits.transpose(1, 2), tokens[:, 1:], reduction="none")
-            counts = scored[:, 1:]
-            total, n = -torch.where(counts, losses, 0.0).sum(dim=1), counts.sum(dim=1)
-            return torch.where(n > 0, total / n.clamp(min=1) if reduction == "mean" else total, ABSENT)
+            return -torch.where(scored[:, 1:], losses, 0.0).sum(dim=1)
 
-    return lambda folder, _n_choices: Scorer(new_causal_lm(folder))
+    return Scorer(new_causal_lm(folder))
