@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from stockpot.config import load_task_config
-from stockpot.errors import ConfigError
+from stockpot.errors import ConfigError, RunError
 from stockpot.journal import Journal
 from stockpot.sweeps import fine_tuning
 from stockpot.sweeps.fine_tuning import make_ingredient
@@ -81,6 +81,16 @@ def test_bytes_depend_on_the_settings_alone(home, tmp_path):
     again = make_ingredient(payload(home, tmp_path / "b" / "again", dropout=0.1))
     assert weights(tmp_path / "a" / "run") == weights(tmp_path / "b" / "again")
     assert first["digest"] == again["digest"] != other["digest"]
+
+
+def test_memory_that_does_not_suffice_is_told_with_what_to_do(home, tmp_path, monkeypatch):
+    def fail(*_, **__):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 GiB.")
+
+    monkeypatch.setattr(transformers.Trainer, "train", fail)
+    with pytest.raises(RunError, match=r"`rows_at_once` under `sweep` \(CUDA out of memory"):
+        make_ingredient(payload(home, tmp_path / "run"))
+    assert not (tmp_path / "run").exists()
 
 
 def test_frozen_parameters_keep_every_bit(home, tmp_path):

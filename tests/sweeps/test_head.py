@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -146,3 +147,23 @@ def test_a_label_without_a_training_example_cannot_be_probed(tmp_path):
     base = tiny_classifier(tmp_path / "base", labels=(*LABELS, "x11"))
     with pytest.raises((ConfigError, DataError), match="no example of x11"):
         prepared(tmp_path, task_on(tmp_path, base), base, head="linear-probe")
+
+
+def test_weights_of_another_network_are_no_start(tmp_path):
+    base = tiny_classifier(tmp_path / "base")
+    task = task_on(tmp_path, base)
+    own = tensors(base)
+    for name, weights, said in (
+        ("other", {f"gpt.{key}": value for key, value in own.items()}, r"lack \d+ of \d+ tensors"),
+        (
+            "shape",
+            {key: value[..., :8] if "key.weight" in key else value for key, value in own.items()},
+            "another shape",
+        ),
+    ):
+        folder = tmp_path / name
+        shutil.copytree(base, folder)
+        kept = {key: np.ascontiguousarray(value) for key, value in weights.items()}
+        safetensors_numpy.save_file(kept, folder / "model.safetensors", {"format": "pt"})
+        with pytest.raises(ConfigError, match=said):
+            prepared(tmp_path, task, folder, head="linear-probe", name=f"start-{name}")

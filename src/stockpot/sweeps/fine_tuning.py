@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from fnmatch import fnmatchcase
 from functools import lru_cache
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from stockpot.assembly import with_digests
 from stockpot.config import RunSettings
-from stockpot.errors import ConfigError, DivergedError
+from stockpot.errors import ConfigError, DivergedError, RunError
 from stockpot.journal import Journal, remember_predictions
 from stockpot.outputs import whole_folder, write_json_atomically
 from stockpot.recipes import single
@@ -123,12 +124,31 @@ def _fine_tune(
         )
         trainer.remove_callback(transformers.PrinterCallback)
         trainer.optimizer = _optimiser(settings, trainer)
-        trainer.train()
+        with _memory_told():
+            trainer.train()
     _check_finite(run.model)
     run.save(run.model.to("cpu"), folder)
     if averaging is not None:
         (folder / AVERAGE).mkdir()
         run.save(averaging.averaged.to("cpu"), folder / AVERAGE)
+
+
+@contextmanager
+def _memory_told() -> Iterator[None]:
+    """An accelerator's memory that does not suffice is told with what to do about it.
+
+    Raises:
+        RunError: it does not.
+    """
+    import torch
+
+    try:
+        yield
+    except torch.OutOfMemoryError as exc:
+        raise RunError(  # the advice in the message: of a run's error the sweep tells one line
+            "the accelerator's memory does not suffice; let fewer examples of a step pass at once: `rows_at_once` "
+            f"under `sweep` ({next(iter(str(exc).splitlines()), type(exc).__name__)})"
+        ) from exc
 
 
 def _optimiser(settings: RunSettings, trainer: Any) -> torch.optim.Optimizer:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stockpot.config import RunSettings
+from stockpot.sweeps.pretrained import pretrained_classifier
 from stockpot.sweeps.trainable import Trainable, dropout_changes
 from stockpot.tasks.batches import Batch
 from stockpot.tasks.classifier import load_tokenizer, padding_token, tokenised
@@ -20,12 +21,14 @@ __all__ = ["encoded_examples", "load_text_model", "save_text_model", "text_probe
 
 
 def load_text_model(folder: Path, **changes: Any) -> torch.nn.Module:
-    """A sequence classifier with its weights in fp32."""
-    torch_module, transformers = import_hf()
-    model: torch.nn.Module = transformers.AutoModelForSequenceClassification.from_pretrained(
-        folder, dtype=torch_module.float32, **changes
-    )
-    return model
+    """A sequence classifier with its weights in fp32.
+
+    Raises:
+        ConfigError: the folder holds no such network, or weights of another.
+    """
+    _, transformers = import_hf()
+    fix = "name the folder of a text classifier, or of a network that AutoModelForSequenceClassification takes"
+    return pretrained_classifier(transformers.AutoModelForSequenceClassification, folder, fix=fix, **changes)
 
 
 def save_text_model(model: torch.nn.Module, target: Path, *, source: Path) -> None:
