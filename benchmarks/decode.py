@@ -41,9 +41,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, default=1000)
     parser.add_argument("--candidates", type=int, default=8)
-    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks")
+    parser.add_argument("--out", type=Path, help="default: benchmarks, or with --quick out/benchmarks/quick")
     parser.add_argument("--quick", action="store_true", help="200 images, 2 candidates")
     arguments = parser.parse_args()
+    arguments.out = arguments.out or (ROOT / "out" / "benchmarks" / "quick" if arguments.quick else ROOT / "benchmarks")
     if arguments.quick:
         arguments.images, arguments.candidates = 200, 2
     if not FOLDER.exists():

@@ -50,8 +50,8 @@ def test_run_finds_what_analyse_finds(home: Path, tmp_path: Path) -> None:
         options=AnalysisOptions(grid=3, line_points=3, most_pairs=2, orders=2),
     )
     assert again == found
+    assert found.asked == {**SMALL, "parts": [], "splits": [], "seed": 0}
     assert count_of_predictions(tmp_path / "out") == before
-    assert "analysis" in json.loads((tmp_path / "out" / "results.json").read_text())["experiment"]
     assert "Landscape" in (tmp_path / "out" / "report.html").read_text()
 
 
@@ -74,15 +74,52 @@ def test_an_experiment_without_one_stays_the_same_and_looks_at_nothing(home: Pat
     assert not (tmp_path / "out" / "analysis.json").exists()
 
 
+def test_one_that_has_ended_is_looked_at_later_and_its_table_stays(home: Path, tmp_path: Path) -> None:
+    run(home, tmp_path / "later")
+    table = (tmp_path / "later" / "results.json").read_bytes()
+    run(asking(home, **SMALL), tmp_path / "later")
+    run(asking(home, **SMALL), tmp_path / "at-once")
+    found = [tmp_path / name / "analysis.json" for name in ("later", "at-once")]
+    assert found[0].read_bytes() == found[1].read_bytes()
+    assert (tmp_path / "later" / "results.json").read_bytes() == table
+    assert "Landscape" in (tmp_path / "later" / "report.html").read_text()
+    lines: list[str] = []
+    run(asking(home, **SMALL), tmp_path / "later", on_progress=lambda p: lines.append(p.line))
+    assert lines == []
+    run(asking(home, parts=["line"], line_points=4), tmp_path / "later")
+    assert len(read_analysis(found[0]).line.alphas) == 4
+
+
 def test_one_run_has_nothing_to_be_looked_at_with(home: Path, tmp_path: Path) -> None:
     content = json.loads(home.read_text())
     content["sweep"]["runs"] = 1
     shutil.copytree(home.parent, tmp_path / "home")
     config = experiment_config({**content, "analysis": {}}, tmp_path / "home")
-    lines: list[str] = []
-    run(config, tmp_path / "out", on_progress=lambda p: lines.append(p.line))
+    assert plan(config).forward.keys() == plan(experiment_config(content, tmp_path / "home")).forward.keys()
+    found = run(config, tmp_path / "out")
     assert not (tmp_path / "out" / "analysis.json").exists()
-    assert "the analysis is left out: there is one ingredient only" in lines
+    assert any(note.startswith("The analysis is left out") for note in found.notes)
+
+
+def test_parts_that_mean_nothing_for_the_task_are_left_out_and_told(tmp_path: Path) -> None:
+    """Generation gives votes: their losses say little, and they have no likelihoods."""
+    from tiny_seq2seq import tiny_seq2seq_model, tiny_seq2seq_task
+
+    tiny_seq2seq_model(tmp_path / "base")
+    task = json.loads(tiny_seq2seq_task(tmp_path, scoring="generation").read_text())
+    task["data"]["train"] = {"rows": 8}
+    content = {
+        "name": "votes", "task": task, "initialisation": "base", "recipes": ["uniform"],
+        "sweep": {"runs": 2, "space": {"learning_rate": 1e-3, "epochs": 1, "batch_size": 4}},
+        "analysis": {"line_points": 3, "parts": ["line", "soup_vs_ensemble", "reliability"]},
+    }  # fmt: skip
+    config = experiment_config(content, tmp_path)
+    assert "soup_vs_ensemble" not in plan(config).forward
+    run(config, tmp_path / "out")
+    found = read_analysis(tmp_path / "out")
+    assert found.line is not None
+    assert (found.soup_vs_ensemble, found.reliability) == (None, None)
+    assert [note.partition(" ")[0] for note in found.notes] == ["soup_vs_ensemble", "reliability", "losses"]
 
 
 def test_the_plan_holds_what_is_looked_at(home: Path, tmp_path: Path) -> None:

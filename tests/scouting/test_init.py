@@ -128,8 +128,16 @@ def test_language_models_and_text_to_text(tmp_path: Path, init) -> None:
     assert "multiple choice" in init(tmp_path / "lm")
     tiny_seq2seq_model(tmp_path / "t5" / "runs" / "r1")
     table(tmp_path / "t5" / "dev.tsv")
-    init(tmp_path / "t5")
-    assert yaml.safe_load((tmp_path / "t5" / "task.yaml").read_text())["family"] == "seq2seq-classification"
+    assert "template: left out" in init(tmp_path / "t5")
+    content = yaml.safe_load((tmp_path / "t5" / "task.yaml").read_text())
+    assert content["family"] == "seq2seq-classification"
+    assert "label_words" not in content  # the labels are words
+    (tmp_path / "t5" / "task.yaml").unlink()
+    numbers = [f"{row}\tthe word number {row}\t{row % 2}" for row in range(30)]
+    (tmp_path / "t5" / "dev.tsv").write_text("\n".join(["id\ttext\tlabel", *numbers]) + "\n")
+    said = init(tmp_path / "t5", expect=2)
+    assert "label_words: the column label holds numbers, and the model answers in words" in said
+    assert yaml.safe_load((tmp_path / "t5" / "task.yaml").read_text())["label_words"] == "FILL-IN"
 
 
 def test_models_of_several_kinds_and_foreign_files_are_told(tmp_path: Path, init) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -383,3 +384,32 @@ def test_images_of_another_size_than_the_networks_are_told(tmp_path: Path) -> No
     task = load_task(content, folder, folder=tmp_path, own_labels=False)
     with pytest.raises(RunError, match=r"pixel_values \[20, 3, 32, 32\]"):
         prepare_initialisation(task, folder, tmp_path / "start", head="linear-probe", seed=0)
+
+
+def test_what_projects_the_last_block_is_as_deep_as_what_stands_behind_it() -> None:
+    """open_clip's names, in its order."""
+    names = ["visual.class_embedding", "visual.proj", "visual.conv1.weight", "visual.transformer.resblocks.0.w",
+             "visual.attnpool.positional_embedding", "head.weight"]  # fmt: skip
+    assert list(layer_depths(names).values()) == [0, 2, 0, 1, 2, 2]
+
+
+def test_what_is_left_of_a_deeper_network_is_no_start(home: Path, tmp_path: Path) -> None:
+    task = load_task(home / "task.yaml", home / "start")
+    shutil.copytree(home / "start", tmp_path / "base")
+    config = json.loads((tmp_path / "base" / "config.json").read_text())
+    (tmp_path / "base" / "config.json").write_text(json.dumps({**config, "num_hidden_layers": 1}))
+    with pytest.raises(ConfigError, match=r"tensors of blocks that the network in config\.json lacks: .*layers\.1\."):
+        prepare_initialisation(task, tmp_path / "base", tmp_path / "made", head="random", seed=0)
+
+
+def test_an_own_head_has_to_be_there(home: Path, tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    task = load_task(home / "task.yaml", home / "start")
+    shutil.copytree(home / "start", tmp_path / "base")
+    weights = load_file(tmp_path / "base" / "model.safetensors")
+    body = {name: value for name, value in weights.items() if not name.startswith("classifier")}
+    save_file(body, tmp_path / "base" / "model.safetensors", {"format": "pt"})
+    with pytest.raises(ConfigError, match=r"head: own: .* lacks classifier\.bias, classifier\.weight"):
+        prepare_initialisation(task, tmp_path / "base", tmp_path / "made", head="own", seed=0)
+    prepare_initialisation(task, tmp_path / "base", tmp_path / "made", head="random", seed=0)

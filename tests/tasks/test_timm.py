@@ -154,6 +154,23 @@ def test_a_distilled_networks_two_heads_are_made_anew(tmp_path: Path) -> None:
     assert torch.equal(made.blocks[0].attn.qkv.weight, model.blocks[0].attn.qkv.weight)
 
 
+def test_what_is_left_of_a_deeper_network_is_no_start_and_an_own_head_has_to_be_there(tmp_path: Path) -> None:
+    from safetensors.torch import save_file
+
+    folder = tiny_timm(tmp_path / "base")
+    task = load_task(tiny_image_task(tmp_path, n=36), folder)
+    weights, config = load_file(folder / "model.safetensors"), json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "model_args": {**config["model_args"], "depth": 2}}))
+    with pytest.raises(ConfigError, match=r"tensors of blocks that the network in config\.json lacks: blocks\.2\."):
+        load_image_model(folder)
+    (folder / "config.json").write_text(json.dumps(config))
+    body = {name: value for name, value in weights.items() if not name.startswith("head.")}
+    save_file(body, folder / "model.safetensors")
+    with pytest.raises(ConfigError, match=r"head: own: .* lacks head"):
+        prepare_initialisation(task, folder, tmp_path / "made", head="own", seed=0)
+    prepare_initialisation(task, folder, tmp_path / "made", head="random", seed=0)
+
+
 def test_an_experiment_with_timm_and_augmentation(tmp_path: Path) -> None:
     tiny_timm(tmp_path / "base")
     content = json.loads(tiny_image_task(tmp_path, n=60).read_text())

@@ -39,7 +39,7 @@ def run(
         for line in plan_lines(plan(config)):
             print_line(line)
         return
-    from stockpot.cli.console import print_results, progress_lines
+    from stockpot.cli.console import print_notes, print_results, progress_lines
     from stockpot.experiment import default_output
     from stockpot.experiment import run as run_experiment
 
@@ -57,7 +57,9 @@ def run(
         from stockpot.records import read_analysis
         from stockpot.reports.analysis import analysis_lines
 
-        for line in analysis_lines(read_analysis(folder)):
+        found = read_analysis(folder)
+        print_notes(found.notes)
+        for line in analysis_lines(found):
             print_line(line)
         print_line(f"analysis: {folder / 'report.html'}   pictures as files: stockpot figures {folder}")
     print_line(f"table: {folder / 'results.md'}   models: {folder / 'best'}, {folder / 'uniform'}, {folder / 'greedy'}")

@@ -21,7 +21,7 @@ class AnalysisConfig(Settings):
     """Which parts `run` looks at once the table is made, and how closely; as `stockpot analyse` takes them.
 
     Args:
-        parts: of `ANALYSIS_PARTS`, each once; all by default.
+        parts: of `ANALYSIS_PARTS`, each once; empty, as by default: all that the task allows.
         grid: points a side of the plane through the initialisation and the two best runs, >= 3.
         line_points: of the segment from the initialisation to the uniform soup, >= 3.
         pairs: most pairs of runs that are looked at, >= 1; of more, so many are drawn.
@@ -34,7 +34,7 @@ class AnalysisConfig(Settings):
         21
     """
 
-    parts: Annotated[tuple[AnalysisPart, ...], Strict(False), Field(min_length=1)] = ANALYSIS_PARTS
+    parts: Annotated[tuple[AnalysisPart, ...], Strict(False)] = ()
     grid: int = Field(default=9, ge=3)
     line_points: int = Field(default=11, ge=3)
     pairs: int = Field(default=15, ge=1)

@@ -10,9 +10,9 @@ from typing import Any
 from stockpot.analysis.geometry import centred, geometry
 from stockpot.assembly import SharedStart, inner_products, shared_start, with_digests
 from stockpot.checkpoints import open_checkpoint
-from stockpot.config import ANALYSIS_PARTS, AnalysisConfig
+from stockpot.config import ANALYSIS_PARTS, AnalysisConfig, canonical
 from stockpot.errors import ConfigError
-from stockpot.experiment.analysis_parts import AnalysisOptions, Scene, measured_parts
+from stockpot.experiment.analysis_parts import AnalysisOptions, Scene, measured_parts, parts_notes
 from stockpot.experiment.bench import TaskBench
 from stockpot.experiment.between import models_between, needs_start
 from stockpot.experiment.progress import OnProgress, Progress
@@ -81,6 +81,7 @@ def analyse(
                 shared=shared,
                 between=named,
             )
+            notes += [] if bench is None else parts_notes(bench, parts)
             result = replace(_kept(folder, known), notes=tuple(notes), **found)
         write_analysis(result, folder)
         return result
@@ -101,7 +102,7 @@ def analyse_runs(
         report: hears what happens.
     """
     options = AnalysisOptions(
-        parts=config.parts,
+        parts=config.parts or ANALYSIS_PARTS,
         grid=config.grid,
         line_points=config.line_points,
         most_pairs=config.pairs,
@@ -111,7 +112,8 @@ def analyse_runs(
     )
     shared = _shared(ingredients[0], start.source)
     known = {member.name: member.digest for member in (*ingredients, start)}
-    return Analysis(known, **_look(ingredients, start, bench, options, report, shared=shared))
+    found = _look(ingredients, start, bench, options, report, shared=shared)
+    return Analysis(known, notes=tuple(parts_notes(bench, options.parts)), asked=canonical(config), **found)
 
 
 def _look(

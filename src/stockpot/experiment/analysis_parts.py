@@ -33,7 +33,7 @@ from stockpot.records import (
 )
 from stockpot.types import Coefficients, Ingredient, InnerProducts, Predictions, Score, Soup
 
-__all__ = ["AnalysisOptions", "Scene", "measured_parts"]
+__all__ = ["AnalysisOptions", "Scene", "measured_parts", "parts_notes", "unfit_parts"]
 
 _STEP = 0.1  # of the second derivative along the line between two models
 
@@ -107,9 +107,35 @@ class Scene:
         self.report(Progress("measure", line, done, total))
 
 
+def unfit_parts(bench: TaskBench) -> dict[str, str]:
+    """The parts that mean nothing for a task's predictions, and why."""
+    found = {}
+    if METRICS[bench.metric].kind != "classes":
+        found = dict.fromkeys(("soup_vs_ensemble", "reliability"), "is about classes")
+    if bench.evaluate_ensemble is None:
+        found["pairs"] = "compares with ensembles, and likelihoods of texts have none"
+    if _votes(bench):
+        found |= dict.fromkeys(("soup_vs_ensemble", "reliability"), "needs likelihoods, and generation gives votes")
+    return found
+
+
+def parts_notes(bench: TaskBench, parts: Sequence[str]) -> list[str]:
+    """What is to be said of these parts: those left out, and losses that say little."""
+    notes = [f"{part} is left out: it {reason}" for part, reason in unfit_parts(bench).items() if part in parts]
+    if _votes(bench) and {"plane", "line"} & set(parts):
+        notes.append("losses of plane and line are those of votes, 1 for the answer and 0 for the rest: look at scores")
+    return notes
+
+
+def _votes(bench: TaskBench) -> bool:
+    return getattr(getattr(bench.task, "config", None), "scoring", None) == "generation"
+
+
 def measured_parts(scene: Scene, parts: Sequence[str]) -> dict[str, Any]:
     """What each of these parts finds, by its key in analysis.json; "geometry" measures nothing and is not made here."""
-    return {key: value for part in parts if part in _MAKERS for key, value in _MAKERS[part](scene).items()}
+    unfit = unfit_parts(scene.bench)
+    made = [part for part in parts if part in _MAKERS and part not in unfit]
+    return {key: value for part in made for key, value in _MAKERS[part](scene).items()}
 
 
 def _measured(scene: Scene, soup: Soup, split: str) -> Measured:
@@ -201,9 +227,6 @@ def _line(scene: Scene) -> dict[str, Any]:
 
 
 def _pairs(scene: Scene) -> dict[str, Any]:
-    if scene.bench.evaluate_ensemble is None:
-        scene.say("pairs are left out: likelihoods of texts have no ensemble to compare with")
-        return {}
     chosen = chosen_pairs(len(scene.ingredients), scene.options.most_pairs, seed=scene.options.seed)
     splits = scene.bench.task.splits
     scene.say(f"pairs: {len(chosen)} soups of two on {len(splits)} splits: {len(chosen) * len(splits)} evaluations")
@@ -267,8 +290,6 @@ def _curve(method: str, counts: Sequence[int], by_split: Mapping[str, list[list[
 
 
 def _versus(scene: Scene) -> dict[str, Any]:
-    if METRICS[scene.bench.metric].kind != "classes":
-        return {}
     chosen = chosen_pairs(len(scene.ingredients), scene.options.most_pairs, seed=scene.options.seed)
     scene.say(f"soup against ensemble: {len(chosen)} pairs, {3 * len(chosen) * len(scene.unseen)} evaluations at most")
     found = []
@@ -288,8 +309,6 @@ def _versus(scene: Scene) -> dict[str, Any]:
 
 def _reliability(scene: Scene) -> dict[str, Any]:
     """Curves of the best single model, the uniform soup and the ensemble, before and after temperature scaling."""
-    if METRICS[scene.bench.metric].kind != "classes":
-        return {}
     first, _ = _two_best(scene)
     methods = {
         "best": single(scene.ingredients[first]),

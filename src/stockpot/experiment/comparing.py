@@ -166,7 +166,7 @@ def compare(
                 return results
         check_learnable(session.bench, recipes, learned)
         if isinstance(session.bench, TaskBench) and not session.bench.knows(session.ingredients[0]):
-            prepare_splits(session.bench.task, report)
+            prepare_splits(session.bench.task, report, first=session.ingredients[0])
         _announce_individuals(session, report)
         choices = Choices(tuple(recipes), random_orders, acceptance=acceptance, learned=learned)
         tell = partial(_report, report)

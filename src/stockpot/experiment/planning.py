@@ -10,7 +10,7 @@ from typing import Any
 
 from stockpot.analysis.count import model_counts
 from stockpot.checkpoints import open_checkpoint
-from stockpot.config import AnalysisConfig, ClipTaskConfig, ExperimentConfig, ImageTaskConfig, resolve_model
+from stockpot.config import ANALYSIS_PARTS, ClipTaskConfig, ExperimentConfig, ImageTaskConfig, resolve_model
 from stockpot.errors import StockpotError
 from stockpot.experiment.plan_examples import count_examples
 from stockpot.experiment.running import WRITTEN_METHODS
@@ -130,7 +130,7 @@ def _forward(config: ExperimentConfig, k: int, examples: Mapping[str, int | None
         "individuals": _times(k, everything),
         **{name: _times(n, held_out) for name, n in candidates.items()},
         "measuring": None if rest is None or held_out is None else (networks + 1) * rest + held_out,
-        **dict(_looking(config.analysis, k, examples)),
+        **dict(_looking(config, k, examples)),
     }
 
 
@@ -155,11 +155,10 @@ def _candidates(config: ExperimentConfig, k: int) -> Iterator[tuple[str, int]]:
 _ALPHAS = 11
 
 
-def _looking(
-    analysis: AnalysisConfig | None, k: int, examples: Mapping[str, int | None]
-) -> Iterator[tuple[str, int | None]]:
+def _looking(config: ExperimentConfig, k: int, examples: Mapping[str, int | None]) -> Iterator[tuple[str, int | None]]:
     """What the parts of an analysis pass forward, at most: single runs, the start and soups of the table are known."""
-    if analysis is None:
+    analysis = config.analysis
+    if analysis is None or k < 2:
         return
     scored = tuple(name for name in examples if name != "train")
     unseen = tuple(name for name in scored if name != "held_out") or scored
@@ -178,8 +177,10 @@ def _looking(
         ],
         "soup_vs_ensemble": [(3 * pairs, unseen)],
     }
-    for part in analysis.parts:
-        if part in networks:
+    has_likelihoods = not config.task.is_regression and getattr(config.task, "scoring", None) != "generation"
+    unfit = () if has_likelihoods else ("soup_vs_ensemble",)
+    for part in analysis.parts or ANALYSIS_PARTS:
+        if part in networks and part not in unfit:
             yield part, _summed(_times(n, _summed(examples[name] for name in splits)) for n, splits in networks[part])
 
 

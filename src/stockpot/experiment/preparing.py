@@ -6,24 +6,29 @@ from stockpot.errors import DataError
 from stockpot.experiment.progress import OnProgress, Progress
 from stockpot.tasks import Task
 from stockpot.tasks.tables import together
+from stockpot.types import Ingredient
 
 __all__ = ["prepare_splits"]
 
 
-def prepare_splits(task: Task, report: OnProgress) -> None:
+def prepare_splits(task: Task, report: OnProgress, *, first: Ingredient | None = None) -> None:
     """Makes every scored split ready, the held-out one last: it is needed first.
 
     Args:
         task: whose.
         report: hears which.
+        first: an ingredient that has to fit the task's network, which is looked at before anything is decoded.
 
     Raises:
         DataError: what cannot be decoded, in all splits together.
-        ConfigError: more than the task's cache may hold.
+        ConfigError: more than the task's cache may hold; no such network.
+        BlendError: `first` does not fit it.
     """
     splits = task.unprepared
     if not splits:
         return
+    if first is not None:
+        task.accept(first)
     report(Progress("data", f"decoding the images of {', '.join(splits)}"))
     errors: list[DataError] = []
     for split in reversed(splits):

@@ -25,7 +25,7 @@ from stockpot.engines.local import LocalEngine, gpus_of_worker
 from stockpot.errors import ConfigError
 from stockpot.experiment.analysing import analyse_runs
 from stockpot.experiment.bench import TaskBench
-from stockpot.experiment.finishing import finish, finished_results
+from stockpot.experiment.finishing import finish, finished_results, write_report
 from stockpot.experiment.moving import moving_notes
 from stockpot.experiment.preparing import prepare_splits
 from stockpot.experiment.progress import OnProgress, Progress, Stopwatch, kept_progress, step_line
@@ -33,7 +33,7 @@ from stockpot.experiment.table import Choices, choose, tabulate
 from stockpot.journal import Journal
 from stockpot.outputs import ExperimentFolder
 from stockpot.recipes import single
-from stockpot.records import Results, write_analysis
+from stockpot.records import Results, read_analysis, write_analysis
 from stockpot.sweeps.checks import check_plan
 from stockpot.sweeps.head import prepare_initialisation
 from stockpot.sweeps.plan import loaders_of_run, warm_up_notes
@@ -101,7 +101,10 @@ def run(
     config = _experiment(experiment)
     with _session(config, out, fresh, n_workers, on_progress) as session:
         results = finished_results(session.folder)
-        return results if results is not None else _run(session)
+        if results is None:
+            return _run(session)
+        _analyse_finished(session)
+        return results
 
 
 def sweep(
@@ -150,7 +153,7 @@ def _session(
     # Wrong data are found before anything starts.
     task = load_task(config.task, pretrained, folder=config.task.folder, own_labels=config.head == "own")
     identity = {
-        "experiment": canonical(config),
+        "experiment": _shaping(config),
         "data": {split: task.data_digest(split) for split in ("train", *task.splits)},
         "initialisation": digest_of(pretrained),
     }
@@ -201,13 +204,14 @@ def _run(session: _Session) -> Results:
             cooked,
             bench,
             initialisation=start,
-            experiment=canonical(config),
+            experiment=_shaping(config),
             notes=(
                 *bench.table_notes,
                 *_diverged_note(session),
                 *_warm_up_note(session, task),
                 *_notes(task),
                 *moving_notes(config, session.pretrained),
+                *_analysis_note(session, ingredients),
             ),
         )
     _analyse(session, ingredients, start.ingredients[0], bench)
@@ -223,12 +227,25 @@ def _run(session: _Session) -> Results:
     )
 
 
+def _shaping(config: ExperimentConfig) -> dict[str, Any]:
+    """The settings that runs and table follow from; what is looked at besides may be asked for later."""
+    return {name: value for name, value in canonical(config).items() if name != "analysis"}
+
+
+def _analyse_finished(session: _Session) -> None:
+    """What an experiment asks for that has ended before it did."""
+    asked, path = session.config.analysis, session.folder / "analysis.json"
+    if asked is None or (path.is_file() and read_analysis(path).asked == canonical(asked)):
+        return
+    task = load_task(session.config.task, session.initialisation, folder=session.config.task.folder)
+    ingredients = _sweep(session, task)
+    _analyse(session, ingredients, _initialisation(session).ingredients[0], TaskBench(task, session.journal))
+    write_report(session.folder)
+
+
 def _analyse(session: _Session, ingredients: Sequence[Ingredient], start: Ingredient, bench: TaskBench) -> None:
     """Writes analysis.json where the experiment asks for one; a start that was killed here predicts nothing twice."""
-    if session.config.analysis is None:
-        return
-    if len(ingredients) < 2:
-        session.report(Progress("measure", "the analysis is left out: there is one ingredient only"))
+    if session.config.analysis is None or len(ingredients) < 2:
         return
     with session.stopwatch.stage("analyse"):
         found = analyse_runs(ingredients, start, bench, session.config.analysis, session.report)
@@ -321,6 +338,12 @@ def _diverged_note(session: _Session) -> tuple[str, ...]:
 def _warm_up_note(session: _Session, task: TextClassification) -> tuple[str, ...]:
     runs = [run.settings for run in plan_runs(session.config.sweep)]
     return tuple(warm_up_notes(runs, task.n_examples("train")))
+
+
+def _analysis_note(session: _Session, ingredients: Sequence[Ingredient]) -> tuple[str, ...]:
+    if session.config.analysis is None or len(ingredients) > 1:
+        return ()
+    return ("The analysis is left out: one ingredient has nothing to be compared with.",)
 
 
 def _notes(task: TextClassification) -> tuple[str, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from stockpot.records._json import PathLike, Schema, parsed, read_json, record_file, write_json
 
@@ -221,6 +222,7 @@ class Analysis:
         ingredients: name -> digest.
         geometry, plane, line, pairs, correlations, count, soup_vs_ensemble, reliability: the parts.
         notes: what was left out, and why.
+        asked: settings of the experiment that asked for it; None where a command did.
     """
 
     ingredients: Mapping[str, str | None] = field(hash=False)
@@ -235,6 +237,7 @@ class Analysis:
     soup_vs_ensemble: tuple[SoupVersusEnsemble, ...] | None = None
     reliability: tuple[Reliability, ...] | None = None
     notes: tuple[str, ...] = ()
+    asked: Mapping[str, Any] | None = field(default=None, hash=False)
 
 
 def write_analysis(analysis: Analysis, path: PathLike) -> None:

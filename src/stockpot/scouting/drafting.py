@@ -180,6 +180,8 @@ def _require_held_out(
             if several
             else "none found; name their folder too"
         )
+        if (unnamed := found.get("")) and not several:
+            why = f"{', '.join(_near(path, home) for path in unnamed[:4])}: no name tells held-out data from training data"
         if seen and not several:
             why = f"only {_near(seen[0], home)} was found, which the models have been trained on"
         data["held_out"] = {key: MISSING}
@@ -210,12 +212,28 @@ def _add_tables(draft: Draft, scene: Scene, home: Path, family: str | None, conf
     unsettled = {split: paths for split, paths in scene.tables.items() if split != "held_out" or len(paths) > 1}
     _require_held_out(draft, data, unsettled, "file", "table (.tsv, .csv, .jsonl, .parquet)", home)
     draft.content["data"] = data
+    if family == "seq2seq-classification":
+        _add_words(draft, first, data["label"])
     if is_regression:
         _add_regression(draft, first, data["label"])
     elif family != "lm":
         draft.content["metric"] = "accuracy"
     most = 1024 if family == "lm" else 128
     draft.content["evaluation"] = {"batch_size": 8 if family == "lm" else 64, "max_length": _max_length(config, most)}
+
+
+def _add_words(draft: Draft, found: Sample | None, label: str) -> None:
+    """What a text-to-text model reads and answers; neither stands in its configuration."""
+    draft.guesses.append(
+        "template: left out, so the model reads the texts as they stand; one that was trained on prompts needs "
+        '`template`, as in "sst2 sentence: {sentence}"'
+    )
+    if found is not None and are_numbers(found.columns.get(label, ())):
+        draft.content["label_words"] = MISSING
+        draft.missing.append(
+            f"label_words: the column {label} holds numbers, and the model answers in words: which for each? "
+            "as in {0: negative, 1: positive}"
+        )
 
 
 def _is_regression(config: Mapping[str, Any]) -> bool:

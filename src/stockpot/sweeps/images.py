@@ -13,7 +13,7 @@ import numpy as np
 from stockpot.config import RunSettings
 from stockpot.errors import ConfigError, MissingExtraError
 from stockpot.sweeps.augmentation import augmenter, batch_mixer, seed_draws, soft_cross_entropy
-from stockpot.sweeps.pretrained import pretrained_classifier
+from stockpot.sweeps.pretrained import check_blocks, check_own_head_is_there, pretrained_classifier
 from stockpot.sweeps.trainable import Trainable, dropout_changes, stored_tensors
 from stockpot.tasks.batches import Batch
 from stockpot.tasks.hardware import import_hf
@@ -70,6 +70,9 @@ def _load_timm(folder: Path, **changes: Any) -> torch.nn.Module:
             f"{folder}: the weights lack {', '.join(lacking[:4])}, which the architecture in config.json has",
             fix="name the folder of weights of this architecture",
         )
+    check_blocks(folder, weights.keys() - own.keys(), fix="name the folder of weights of this architecture")
+    if changes.get("ignore_mismatched_sizes") is False:
+        check_own_head_is_there(folder, odd)
     model.load_state_dict({**own, **fitting})
     return model.float()
 

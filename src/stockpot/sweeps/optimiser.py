@@ -11,7 +11,7 @@ from stockpot.errors import ConfigError
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["layer_depths", "layered_groups", "weight_average"]
+__all__ = ["is_in_block", "layer_depths", "layered_groups", "weight_average"]
 
 # Stages with layers or blocks in them (Swin, ConvNeXt), numbered blocks (T5's have layers in them, which are no blocks
 # of their own; EfficientNet's of timm are stages with numbers in them), and stages that are numbered in their name
@@ -20,8 +20,21 @@ _BLOCK = re.compile(
     r"^(?:.*?\.)?(?:(?:layers|stages)\.\d+\.(?:(?:layers|blocks)\.\d+\.)?|(?:layer|resblocks?|h)\.\d+\.|"
     r"blocks?\.\d+\.(?:\d+\.)?|layer\d+\.\d+\.)"
 )
-# Some networks name embeddings after the blocks that read them (DeBERTa's positions, those of BART's decoder).
-_EMBEDDING = re.compile(r"embed")
+# Some networks name embeddings after the blocks that read them (DeBERTa's positions, those of BART's decoder); those of
+# a pooling by attention (open_clip's ResNets) are read behind the last block, and are as deep as it is.
+_EMBEDDING = re.compile(r"^(?!.*attnpool).*embed")
+# open_clip registers the projection of what comes out before the blocks.
+_PROJECTION = re.compile(r"(?:^|\.)proj$")
+
+
+def is_in_block(name: str) -> bool:
+    """Whether a tensor belongs to a numbered block, by its name.
+
+    Example:
+        >>> is_in_block("vit.encoder.layer.3.output.dense.weight"), is_in_block("classifier.weight")
+        (True, False)
+    """
+    return _BLOCK.match(name) is not None
 
 
 def layer_depths(names: Sequence[str]) -> dict[str, int]:
@@ -45,8 +58,10 @@ def layer_depths(names: Sequence[str]) -> dict[str, int]:
         if name in block_of:
             before = number_of[block_of[name]]
             depths[name] = before
-        elif number_of and _EMBEDDING.search(name):
+        elif number_of and _EMBEDDING.match(name):
             depths[name] = 0
+        elif _PROJECTION.search(name):
+            depths[name] = len(number_of) + bool(number_of)
         else:
             depths[name] = before if at < last else len(number_of) + bool(number_of)
     return depths

@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stockpot.errors import ConfigError
+from stockpot.sweeps.optimiser import is_in_block
 from stockpot.tasks.hardware import import_hf
 
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["pretrained_classifier"]
+__all__ = ["check_blocks", "check_own_head_is_there", "pretrained_classifier"]
 
 _SHOWN = 4
 
@@ -27,10 +28,12 @@ def pretrained_classifier(auto: Any, folder: Path, *, fix: str, **changes: Any) 
         auto: class of transformers whose `from_pretrained` loads it.
         folder: holds config.json and the weights.
         fix: what to do where they are of another kind.
-        changes: as `from_pretrained` takes them.
+        changes: as `from_pretrained` takes them; with `ignore_mismatched_sizes=False` the checkpoint's own head is
+            wanted.
 
     Raises:
-        ConfigError: no such network can be loaded; weights of another shape, or of another network.
+        ConfigError: no such network can be loaded; weights of another shape, or of another network; no head where its
+            own is wanted.
     """
     from huggingface_hub.errors import StrictDataclassError
     from safetensors import SafetensorError
@@ -56,8 +59,38 @@ def pretrained_classifier(auto: Any, folder: Path, *, fix: str, **changes: Any) 
             f"{shown}, ...",
             fix=fix,
         )
+    check_blocks(folder, _names(report["unexpected_keys"]), fix=fix)
+    if changes.get("ignore_mismatched_sizes") is False:
+        check_own_head_is_there(folder, _names(report["missing_keys"]) - body)
     made: torch.nn.Module = model
     return made
+
+
+def check_blocks(folder: Path, unused: Iterable[str], *, fix: str) -> None:
+    """Refuses weights with blocks that the network lacks: what is left of a deeper one is no pre-trained network.
+
+    Raises:
+        ConfigError: names them.
+    """
+    if deeper := sorted(name for name in unused if is_in_block(name)):
+        raise ConfigError(
+            f"{folder}: the weights have {len(deeper)} tensors of blocks that the network in config.json lacks: "
+            f"{', '.join(deeper[:_SHOWN])}",
+            fix=fix,
+        )
+
+
+def check_own_head_is_there(folder: Path, missing: Iterable[str]) -> None:
+    """Refuses a checkpoint without the head that is to be taken from it.
+
+    Raises:
+        ConfigError: names what is missing.
+    """
+    if lacking := sorted(missing):
+        raise ConfigError(
+            f"head: own: {folder} has no head of its own: it lacks {', '.join(lacking[:_SHOWN])}",
+            fix="use `head: linear-probe`",
+        )
 
 
 def _names(keys: Iterable[Any]) -> set[str]:

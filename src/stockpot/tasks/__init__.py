@@ -54,6 +54,9 @@ class Task(Protocol):
     def prepare(self, split: str) -> None:
         """Makes ready, and so checks, what predictions on a split read."""
 
+    def accept(self, ingredient: Ingredient) -> None:
+        """Fails where the network cannot be made, or take an ingredient's weights."""
+
     def evaluate(self, soup: Soup, *, against: Incumbent | None = None) -> Score:
         """The held-out score of a soup."""
 

@@ -14,7 +14,7 @@ from stockpot.assembly import DELTAS_BUDGET_BYTES, opened
 from stockpot.config import TaskConfig
 from stockpot.errors import ConfigError
 from stockpot.metrics import METRICS, per_example
-from stockpot.recipes import fold_logit_scale
+from stockpot.recipes import fold_logit_scale, single
 from stockpot.tasks.batches import Batch, Encodings, fixed_batch, loose_batches
 from stockpot.tasks.classifier import ResidentClassifier, encoded
 from stockpot.tasks.data import Split, check_overlap, digest, load_splits
@@ -321,6 +321,15 @@ class TextClassification:
     def prepared_bytes(self) -> int:
         """What `prepare` has put on the disk: nothing."""
         return 0
+
+    def accept(self, ingredient: Ingredient) -> None:
+        """Fails where the network cannot be made, or take an ingredient's weights.
+
+        Raises:
+            ConfigError: no such network.
+            BlendError, CheckpointError: the ingredient does not fit it.
+        """
+        self._load(single(ingredient), None)
 
     def prepare(self, split: str) -> None:
         """Makes ready, and so checks, what predictions on a split read.
