@@ -181,7 +181,8 @@ def _require_held_out(
             else "none found; name their folder too"
         )
         if (unnamed := found.get("")) and not several:
-            why = f"{', '.join(_near(path, home) for path in unnamed[:4])}: no name tells held-out data from training data"
+            listed = ", ".join(_near(path, home) for path in unnamed[:4])
+            why = f"{listed}: no name tells held-out data from training data"
         if seen and not several:
             why = f"only {_near(seen[0], home)} was found, which the models have been trained on"
         data["held_out"] = {key: MISSING}
