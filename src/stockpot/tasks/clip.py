@@ -24,7 +24,7 @@ from stockpot.tasks.dual_encoders import (
 )
 from stockpot.tasks.gradients import GradientOptions, ModuleGradient
 from stockpot.tasks.image import ImageClassification
-from stockpot.tasks.image_models import ImageModel, pixels_of_pipeline, processed_by_transformers, require_pillow
+from stockpot.tasks.image_models import ImageModel, pixels_of_pipelines, processed_by_transformers, require_pillow
 from stockpot.tasks.model_files import VOLATILE_KEYS, model_identity, model_labels
 from stockpot.tasks.prompts import class_prompts
 from stockpot.types import Ingredient
@@ -171,7 +171,7 @@ def _open_clip_pixels(folder: Path) -> ImageModel:
             "resize_mode shortest, longest or squash",
         ) from exc
 
-    pixels, table = pixels_of_pipeline(transform, "RGB")
+    (pixels,), table = pixels_of_pipelines("RGB", transform)
     identity = {"library": "open_clip", "open_clip": open_clip.__version__, "data": settings, "size": size}
     # Its sizes and resize modes all leave an image of the network's size alone.
     resample = {"bilinear": 2}.get(str(settings.get("interpolation")), 3)

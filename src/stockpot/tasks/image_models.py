@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +27,7 @@ __all__ = [
     "image_processor",
     "import_timm",
     "network_inputs",
-    "pixels_of_pipeline",
+    "pixels_of_pipelines",
     "processed_by_transformers",
     "require_pillow",
     "timm_network",
@@ -189,12 +189,22 @@ def network_inputs(model: ImageModel, pixels: np.ndarray[Any, Any]) -> np.ndarra
     return np.array(pixels, dtype=np.float32) if model.table is None else looked_up(model.table, pixels)
 
 
-def pixels_of_pipeline(
-    pipeline: Any, mode: str
-) -> tuple[Callable[[Image], np.ndarray[Any, Any]], np.ndarray[Any, Any] | None]:
-    """`pixels` and `table` of an `ImageModel` whose preprocessing is a pipeline of torchvision."""
-    found = byte_steps(tuple(getattr(pipeline, "transforms", ())), mode)
-    return (lambda image: np.asarray(pipeline(image), dtype=np.float32), None) if found is None else found
+def pixels_of_pipelines(
+    mode: str, *pipelines: Any
+) -> tuple[list[Callable[[Image], np.ndarray[Any, Any]]], np.ndarray[Any, Any] | None]:
+    """What makes pixels by each of these pipelines of torchvision, and the one table of an `ImageModel`.
+
+    All of them give bytes, or none: one table finishes the work of all.
+    """
+    found = [byte_steps(tuple(getattr(pipeline, "transforms", ())), mode) for pipeline in pipelines]
+    parts = [one for one in found if one is not None and found[0] and np.array_equal(one.table, found[0].table)]
+    if len(parts) == len(pipelines):
+        return [one.pixels for one in parts], parts[0].table
+    return [partial(_final_pixels, pipeline) for pipeline in pipelines], None
+
+
+def _final_pixels(pipeline: Any, image: Image) -> np.ndarray[Any, Any]:
+    return np.asarray(pipeline(image), dtype=np.float32)
 
 
 def _new_transformers(folder: Path, n_labels: int) -> torch.nn.Module:
@@ -257,8 +267,7 @@ def _timm_model(folder: Path, config: Mapping[str, Any]) -> ImageModel:
             fix="correct input_size, interpolation, mean, std, crop_pct and crop_mode there",
         ) from exc
 
-    pixels, table = pixels_of_pipeline(transform, mode)
-    exact, _ = pixels_of_pipeline(squash, mode)
+    (pixels, exact), table = pixels_of_pipelines(mode, transform, squash)
     described = json.loads(json.dumps(settings, default=str))
     identity = {"library": "timm", "timm": timm.__version__, "data": described}
     resample = _FILTERS.get(str(settings["interpolation"]), _FILTERS["bicubic"])
